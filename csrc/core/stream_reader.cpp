@@ -1,0 +1,387 @@
+#include "stream_reader.hpp"
+
+#include <time.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "errors.hpp"
+#include "utc_clock.hpp"
+
+namespace vampires {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+
+// A jump of the counter beyond this is a new count, not a loss: a year at 1 kHz is 3e10, a
+// night 4e7.
+constexpr std::uint64_t kImplausibleGap = 1'000'000'000;
+// Longest sleep on the semaphore: a post that never comes costs no more than this.
+constexpr nanoseconds kSlice = milliseconds(20);
+constexpr nanoseconds kPollInterval = microseconds(200);
+constexpr std::int64_t kFateInterval_ns = 100'000'000;
+// A writer that posts before it counts gets this long to count.
+constexpr std::int64_t kCountAfterPost_ns = 5'000'000;
+constexpr std::int64_t kSpin_ns = 50'000;
+// A ring whose slice counters do not show a published frame for this long keeps none.
+constexpr std::int64_t kUncounted_ns = 5'000'000;
+
+void relax() noexcept {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
+
+StreamReader::StreamReader(std::shared_ptr<StreamFile> file, const ReaderOptions& options)
+    : file_(std::move(file)),
+      semaphore_(ClaimedSemaphore::claim(file_)),
+      clock_(*file_, options.tai_offset_ns < 0 ? kernel_tai_offset_ns() : options.tai_offset_ns),
+      slices_(file_->shape().temporal_ring() || options.rolling),
+      frame_bytes_(0) {
+    if (options.rolling && file_->shape().naxis != 3) {
+        throw StreamUnsupported("stream '" + file_->name() + "' has " +
+                                std::to_string(file_->shape().naxis) +
+                                " axes: only a 3D stream can be read as rolling slices");
+    }
+    frame_bytes_ = file_->frame_bytes(slices_);
+    choose_slots();
+    const std::uint64_t newest = newest_cnt0();
+    last_ = newest;
+    if (options.from_oldest && newest > 0) {
+        const std::uint64_t held = ring_ > 1 ? std::min<std::uint64_t>(newest, ring_ - 1) : 1;
+        last_ = newest - held;
+    }
+    next_ = last_ + 1;
+}
+
+std::uint32_t StreamReader::height() const noexcept {
+    return file_->shape().naxis > 1 ? file_->shape().size[1] : 1;
+}
+
+std::uint32_t StreamReader::depth() const noexcept {
+    return file_->shape().naxis > 2 && !slices_ ? file_->shape().size[2] : 1;
+}
+
+void StreamReader::choose_slots() {
+    const StreamShape& shape = file_->shape();
+    if (slices_ && shape.size[2] > 1) {
+        ring_ = shape.size[2];
+        slots_ = shape.temporal_ring() ? Slots::counted : Slots::rolling;
+    } else if (!slices_ && shape.cb_size > 2) {
+        ring_ = shape.cb_size;
+        slots_ = Slots::update_ring;
+        updates_known_from_ = newest_cnt0() + 1;
+        const StreamMetadata& md = file_->metadata();
+        updates_ = md.cb_cycle * ring_ + md.cb_index;
+        updates_minus_cnt0_ = static_cast<std::int64_t>(updates_ - newest_cnt0());
+    }
+    previous_ = sample();
+}
+
+bool StreamReader::writing() const noexcept {
+    return write_flag_useful_ && load(file_->metadata().write) != 0;
+}
+
+StreamReader::Sample StreamReader::sample() const noexcept {
+    StreamMetadata& md = file_->metadata();
+    Sample now;
+    now.cnt0 = load(md.cnt0);
+    now.steady = !writing();
+    now.cnt1 = load(md.cnt1);
+    now.steady = now.steady && load(md.cnt0) == now.cnt0;
+    return now;
+}
+
+// Whether begin() may find something. A ring can be read while its writer is at work.
+bool StreamReader::fresh() noexcept {
+    const Sample now = sample();
+    const bool news = now.cnt0 >= next_ || now.cnt0 < last_;
+    if (!news) return false;
+    if (now.steady || slots_ == Slots::counted || slots_ == Slots::update_ring) return true;
+    watch_write_flag(now);
+    return false;
+}
+
+// Some writers set the write flag and never clear it; waiting for them would be for ever.
+void StreamReader::watch_write_flag(const Sample& now) noexcept {
+    const std::int64_t now_ns = monotonic_now_ns();
+    if (flagged_samples_ == 0) {
+        flagged_since_ns_ = now_ns;
+        flagged_cnt0_ = now.cnt0;
+    }
+    ++flagged_samples_;
+    const bool counts_on = now.cnt0 > flagged_cnt0_ + 2;
+    if (counts_on && flagged_samples_ > 100 && now_ns - flagged_since_ns_ > 2'000'000'000) {
+        write_flag_useful_ = false;
+    }
+}
+
+bool StreamReader::poll(nanoseconds interval) const noexcept {
+    const timespec pause = {0, static_cast<long>(interval.count())};
+    return nanosleep(&pause, nullptr) == 0 || errno != EINTR;
+}
+
+Wake StreamReader::wait_for_post(nanoseconds slice) noexcept {
+    if (!semaphore_ || !writer_posts_) {
+        return poll(std::min(slice, kPollInterval)) ? Wake::timeout : Wake::interrupted;
+    }
+    writer_posts_ = semaphore_->drain();
+    if (fresh()) return Wake::frame;  // posted before the drain, counted after the last look
+    switch (semaphore_->wait(slice)) {
+        case ClaimedSemaphore::Wake::interrupted:
+            return Wake::interrupted;
+        case ClaimedSemaphore::Wake::timeout:
+            // Frames that come without a post, again and again: this writer does not post.
+            if (fresh() && ++silent_frames_ >= 3) writer_posts_ = false;
+            return Wake::timeout;
+        case ClaimedSemaphore::Wake::posted:
+            break;
+    }
+    silent_frames_ = 0;
+    const std::int64_t posted_ns = monotonic_now_ns();
+    for (;;) {
+        if (fresh()) return Wake::frame;
+        const std::int64_t waited_ns = monotonic_now_ns() - posted_ns;
+        if (waited_ns > kCountAfterPost_ns) return Wake::timeout;
+        if (waited_ns < kSpin_ns) {
+            relax();
+        } else if (!poll(microseconds(50))) {
+            return Wake::interrupted;
+        }
+    }
+}
+
+Wake StreamReader::wait(nanoseconds timeout) {
+    const std::int64_t start_ns = monotonic_now_ns();
+    for (;;) {
+        if (fresh()) return Wake::frame;
+        if (file_->broken()) return Wake::gone;
+        const std::int64_t now_ns = monotonic_now_ns();
+        const nanoseconds remaining = timeout - nanoseconds(now_ns - start_ns);
+        if (remaining <= nanoseconds::zero()) return Wake::timeout;
+        if (now_ns - fate_checked_ns_ >= kFateInterval_ns) {
+            if (file_->fate() != FileFate::same) return fresh() ? Wake::frame : Wake::gone;
+            fate_checked_ns_ = now_ns;
+        }
+        if (wait_for_post(std::min(remaining, kSlice)) == Wake::interrupted) {
+            return Wake::interrupted;
+        }
+    }
+}
+
+// The oldest counter that is wanted and, going by the ring's size, not being overwritten: while
+// frame cnt0+1 is written, the slot of frame cnt0+1-ring is in work.
+std::uint64_t StreamReader::first_wanted(std::uint64_t newest) noexcept {
+    if (newest < last_ || newest - last_ > kImplausibleGap) {
+        pending_flags_ |= kCounterReset;
+        torn_ = 0;
+        last_ = newest > 0 ? newest - 1 : 0;
+        next_ = last_ + 1;
+        slot_cnt0_ = 0;
+    }
+    if (ring_ == 1) return std::max(next_, newest);
+    const std::uint64_t oldest = newest + 2 > ring_ ? newest + 2 - ring_ : 1;
+    if (next_ >= oldest) return next_;
+    // Lapped: what is about to be overwritten is not worth a torn copy.
+    return std::min(newest, oldest + ring_ / 8);
+}
+
+bool StreamReader::begin(FrameTicket& ticket) {
+    const Sample now = sample();
+    std::uint64_t cnt0 = first_wanted(now.cnt0);
+    if (cnt0 > now.cnt0 || now.cnt0 == 0) return false;
+    ticket.peek = false;
+    if (!locate(cnt0, now, ticket)) return false;
+    return begin_frame(cnt0, now, ticket);
+}
+
+bool StreamReader::begin_newest(FrameTicket& ticket) {
+    const Sample now = sample();
+    std::uint64_t cnt0 = now.cnt0;
+    ticket.peek = true;
+    if (cnt0 == 0) {  // never written: what the array holds, as frame 0
+        if (!now.steady) return false;
+        ticket.pixels = file_->pixels();
+        ticket.slot = 0;
+        return begin_frame(0, now, ticket);
+    }
+    return locate(cnt0, now, ticket) && begin_frame(cnt0, now, ticket);
+}
+
+bool StreamReader::begin_frame(std::uint64_t cnt0, const Sample& now, FrameTicket& ticket) {
+    ticket.info = FrameInfo{};
+    ticket.info.cnt0 = cnt0;
+    ticket.newest = cnt0 == now.cnt0;
+    ticket.info.cnt1 = slices_ ? ticket.slot : now.cnt1;
+    ticket.keyword_ns = ticket.newest ? clock_.keyword_ns() : 0;
+    return true;
+}
+
+bool StreamReader::locate(std::uint64_t& cnt0, const Sample& now, FrameTicket& ticket) {
+    ticket.access_time = file_->metadata().lastaccesstime;
+    if (slots_ == Slots::counted) return locate_counted(cnt0, now, ticket);
+    if (slots_ == Slots::update_ring) return locate_update(cnt0, now, ticket);
+    if (!now.steady) return false;
+    if (slots_ == Slots::rolling) return locate_rolling(cnt0, now, ticket);
+    cnt0 = now.cnt0;
+    ticket.slot = 0;
+    ticket.pixels = file_->pixels();
+    return true;
+}
+
+bool StreamReader::locate_counted(std::uint64_t& cnt0, const Sample& now, FrameTicket& ticket) {
+    std::uint64_t* counters = file_->cnt_array();
+    std::uint64_t slot = (slot_ + (cnt0 - slot_cnt0_)) % ring_;
+    if (load(counters[slot]) != cnt0) {
+        std::uint64_t best = UINT64_MAX;
+        for (std::uint64_t s = 0; s < ring_; ++s) {
+            const std::uint64_t found = load(counters[s]);
+            if (found < cnt0 || found > now.cnt0 || found >= best) continue;
+            best = found;
+            slot = s;
+        }
+        if (best == UINT64_MAX) {
+            // The writer counts its slices a little later than the stream, or never.
+            const std::int64_t now_ns = monotonic_now_ns();
+            if (uncounted_since_ns_ == 0) uncounted_since_ns_ = now_ns;
+            if (now_ns - uncounted_since_ns_ > kUncounted_ns) slots_ = Slots::rolling;
+            return false;
+        }
+        cnt0 = best;
+    }
+    uncounted_since_ns_ = 0;
+    slot_ = slot;
+    slot_cnt0_ = cnt0;
+    ticket.slot = slot;
+    ticket.pixels = file_->pixels() + slot * frame_bytes_;
+    return true;
+}
+
+bool StreamReader::locate_rolling(std::uint64_t& cnt0, const Sample& now, FrameTicket& ticket) {
+    if (now.cnt1 >= ring_) {
+        throw StreamUnsupported("stream '" + file_->name() + "': cnt1 is " +
+                                std::to_string(now.cnt1) + ", expected the newest slice, 0 to " +
+                                std::to_string(ring_ - 1));
+    }
+    if (now.cnt0 > previous_.cnt0) {
+        const std::uint64_t counted = (now.cnt0 - previous_.cnt0) % ring_;
+        const std::uint64_t stepped = (now.cnt1 + ring_ - previous_.cnt1 % ring_) % ring_;
+        if (counted != stepped && previous_.cnt0 != 0) sequential_ = false;
+    }
+    previous_ = now;
+    if (!sequential_) cnt0 = now.cnt0;
+    ticket.slot = (now.cnt1 + ring_ - (now.cnt0 - cnt0) % ring_) % ring_;
+    ticket.pixels = file_->pixels() + ticket.slot * frame_bytes_;
+    return true;
+}
+
+bool StreamReader::locate_update(std::uint64_t& cnt0, const Sample& now, FrameTicket& ticket) {
+    StreamMetadata& md = file_->metadata();
+    const std::uint32_t index = load(md.cb_index);
+    const std::uint64_t cycle = load(md.cb_cycle);
+    const bool settled = load(md.cnt0) == now.cnt0 && load(md.cb_index) == index;
+    const std::uint64_t updates = cycle * ring_ + index;
+    const auto ahead = static_cast<std::int64_t>(updates - now.cnt0) - updates_minus_cnt0_;
+    const bool known = ahead == 0 || ahead == 1;  // 1: the next update is under way
+    if (index >= ring_ || (!known && settled && now.steady && updates == updates_)) {
+        slots_ = Slots::single;  // this writer does not keep the ring
+        ring_ = 1;
+        return false;
+    }
+    if (!known) {
+        if (!settled || !now.steady) return false;
+        updates_minus_cnt0_ += ahead;  // begun anew, or first seen in mid-update
+        updates_known_from_ = now.cnt0;
+    }
+    updates_ = updates;
+    cnt0 = std::min(now.cnt0, std::max(cnt0, updates_known_from_));
+    ticket.slot = (cnt0 + static_cast<std::uint64_t>(updates_minus_cnt0_)) % ring_;
+    ticket.pixels = file_->cb_pixels() + ticket.slot * frame_bytes_;
+    return true;
+}
+
+bool StreamReader::still_whole(const FrameTicket& ticket) const noexcept {
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (file_->broken()) return false;
+    const std::uint64_t cnt0 = ticket.info.cnt0;
+    if (ring_ > 1 && cnt0 > 0) {
+        const std::uint64_t newest = newest_cnt0();
+        if (newest < cnt0 || newest + 2 > cnt0 + ring_) return false;
+        return slots_ != Slots::counted || load(file_->cnt_array()[ticket.slot]) == cnt0;
+    }
+    // pyMilk's writer clears the flag before it counts; its access time gives it away.
+    if (writing()) return false;
+    const IsioTime access = file_->metadata().lastaccesstime;
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return newest_cnt0() == cnt0 && access.sec == ticket.access_time.sec &&
+           access.nsec == ticket.access_time.nsec;
+}
+
+void StreamReader::fill_times(FrameTicket& ticket) noexcept {
+    StreamMetadata& md = file_->metadata();
+    FrameClock::Sources sources;
+    if (slots_ == Slots::counted) {
+        sources.atime = file_->atime_array()[ticket.slot];
+        sources.writetime = file_->writetime_array()[ticket.slot];
+    } else if (slots_ == Slots::update_ring) {
+        const RingEntry entry = file_->cb_metadata()[ticket.slot];
+        if (entry.cnt0 == ticket.info.cnt0) {
+            sources.atime = entry.atime;
+            sources.writetime = entry.writetime;
+        }
+    }
+    if (ticket.newest) {
+        const bool own = sources.writetime.sec != 0;
+        const IsioTime atime = md.atime;
+        const IsioTime writetime = md.writetime;
+        const std::int64_t keyword_ns = clock_.keyword_ns();
+        // What stands in the metadata is this frame's only while it is the newest.
+        std::atomic_thread_fence(std::memory_order_acquire);
+        if (newest_cnt0() == ticket.info.cnt0 && !writing()) {
+            sources.fresh = true;
+            if (keyword_ns == ticket.keyword_ns) sources.keyword_ns = keyword_ns;
+            if (!own) sources.atime = atime;
+            if (!own) sources.writetime = writetime;
+        }
+    }
+    if (!ticket.peek) return clock_.fill(sources, ticket.info);
+    FrameClock fresh_eyes = clock_;
+    fresh_eyes.forget();
+    fresh_eyes.fill(sources, ticket.info);
+}
+
+bool StreamReader::confirm(FrameTicket& ticket) {
+    if (!still_whole(ticket)) {
+        if (!ticket.peek) {
+            ++torn_;
+            next_ = ticket.info.cnt0 + 1;
+        }
+        return false;
+    }
+    fill_times(ticket);
+    if (ticket.peek) return true;
+    flagged_samples_ = 0;
+    FrameInfo& info = ticket.info;
+    info.lost = info.cnt0 - last_ - 1;
+    info.torn = torn_;
+    info.flags |= pending_flags_;
+    if (torn_ > 0) info.flags |= kTornBefore;
+    if (!ticket.newest) info.flags |= kCaughtUp;
+    last_ = info.cnt0;
+    next_ = last_ + 1;
+    torn_ = 0;
+    pending_flags_ = 0;
+    return true;
+}
+
+std::uint64_t StreamReader::unread() const noexcept {
+    const std::uint64_t newest = newest_cnt0();
+    return newest > last_ && newest - last_ <= kImplausibleGap ? newest - last_ : 0;
+}
+
+}  // namespace vampires

@@ -1,0 +1,9 @@
+// Table of contents of vampires._core.
+#include "module.hpp"
+
+PYBIND11_MODULE(_core, module) {
+    module.doc() = "The C++ core: streams, pixel kernels, the logger engine.";
+    vampires::bind_errors(module);
+    vampires::bind_streams(module);
+    vampires::bind_kernels(module);
+}
