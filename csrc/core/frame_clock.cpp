@@ -63,9 +63,10 @@ std::int64_t FrameClock::correct(const IsioTime& time, bool fresh,
     const std::int64_t raw_ns = to_ns(time);
     if (raw_ns == 0 || raw_ns == clock.last_raw_ns) return 0;
     clock.last_raw_ns = raw_ns;
-    if (fresh && tai_offset_ns_ != 0) {
+    if (tai_offset_ns_ != 0) {
         const std::int64_t ahead_ns = raw_ns - utc_now_ns();
-        if (std::abs(ahead_ns) < kFresh_ns) clock.correction_ns = 0;
+        if (fresh && std::abs(ahead_ns) < kFresh_ns) clock.correction_ns = 0;
+        // UTC does not lie so far ahead, not even for a frame read late.
         if (std::abs(ahead_ns - tai_offset_ns_) < kFresh_ns) clock.correction_ns = tai_offset_ns_;
     }
     return raw_ns - clock.correction_ns;

@@ -25,15 +25,19 @@ std::uint64_t checked_product(std::uint64_t a, std::uint64_t b, const char* what
     throw StreamInvalid("'" + name + "' is not a stream: " + why);
 }
 
-std::string printable(const char* text, std::size_t capacity) {
-    std::string clean(text, strnlen(text, capacity));
+std::string printable_field(const char* text, std::size_t capacity) {
+    return printable({text, strnlen(text, capacity)});
+}
+
+}  // namespace
+
+std::string printable(std::string_view text) {
+    std::string clean(text);
     for (char& c : clean) {
         if (c < ' ' || c > '~') c = '?';
     }
     return clean;
 }
-
-}  // namespace
 
 StreamLayout compute_layout(const StreamShape& shape) {
     if (shape.naxis < 1 || shape.naxis > 3) {
@@ -98,7 +102,7 @@ StreamShape checked_shape(const StreamMetadata& metadata, std::uint64_t file_byt
     if (metadata.name[0] == '\0') refuse(name, "its name field is empty");
     // A soft check: later libraries say MAJOR.MINOR with the same layout; the size decides.
     if (std::strncmp(metadata.version, "2.", 2) != 0) {
-        refuse(name, "its version is '" + printable(metadata.version, sizeof metadata.version) +
+        refuse(name, "its version is '" + printable_field(metadata.version, sizeof metadata.version) +
                          "', expected 2.x (ImageStreamIO " + kIsioVersion + ")");
     }
     StreamShape shape;

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "pixel_type.hpp"
 
@@ -155,6 +156,9 @@ struct StreamShape {
     }
     bool operator==(const StreamShape&) const = default;
 };
+
+// The text with '?' for every byte that is not printable ASCII.
+std::string printable(std::string_view text);
 
 // Byte offsets of every region, in file order.
 struct StreamLayout {

@@ -42,6 +42,8 @@ void on_sigbus(int signal, siginfo_t* info, void* context) {
     for (Guard& guard : guards) {
         const std::uintptr_t begin = guard.begin.load(std::memory_order_acquire);
         const std::size_t bytes = guard.bytes.load(std::memory_order_relaxed);
+        std::atomic_thread_fence(std::memory_order_acquire);
+        if (guard.begin.load(std::memory_order_relaxed) != begin) continue;  // just replaced
         if (begin == 0 || address < begin || address - begin >= bytes) continue;
         // Everything from the faulting page on is gone too: one call spares further faults.
         const std::uintptr_t page = address & ~(page_bytes - 1);

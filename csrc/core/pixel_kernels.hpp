@@ -23,10 +23,11 @@ std::optional<FitsForm> fits_form(PixelType type) noexcept;
 // Converts n_pixels at src into big-endian FITS form at dst and returns the FITS data sum of
 // the bytes written, as if the first of them were at a word boundary (see sum_shift).
 //
-// The output is smaller than 16 GiB. src may have any alignment; dst is aligned to the pixel size in the file; the two do not
-// overlap. Every value is kept: f32 and f64 bit for bit, f16 exactly (a signalling NaN
-// becomes quiet and keeps its payload). Large outputs bypass the cache; they are visible to
-// other threads in the usual order. A type without a FITS form writes nothing and returns 0.
+// The output is smaller than 16 GiB. src may have any alignment; dst is aligned to the pixel
+// size in the file; the two do not overlap. Every value is kept: f32 and f64 bit for bit, f16
+// exactly (a signalling NaN becomes quiet and keeps its payload). Large outputs bypass the
+// cache; they are visible to other threads in the usual order. A type without a FITS form
+// writes nothing and returns 0.
 std::uint32_t convert_to_fits(PixelType type, const void* src, void* dst,
                               std::size_t n_pixels) noexcept;
 

@@ -69,7 +69,7 @@ std::string stream_path(const std::string& directory, std::string_view name) {
     };
     if (name.empty() || name.size() > kMaxNameBytes || name.front() == '.' ||
         !std::all_of(name.begin(), name.end(), legal)) {
-        throw StreamInvalid("'" + std::string(name.substr(0, 100)) +
+        throw StreamInvalid("'" + printable(name.substr(0, 100)) +
                             "' cannot be a stream name: expected 1 to 79 letters, digits, "
                             "'_', '-', '+' or '.', not starting with a dot");
     }

@@ -21,13 +21,16 @@ using std::chrono::nanoseconds;
 constexpr std::uint64_t kImplausibleGap = 1'000'000'000;
 // Longest sleep on the semaphore: a post that never comes costs no more than this.
 constexpr nanoseconds kSlice = milliseconds(20);
+constexpr nanoseconds kDoubtfulSlice = milliseconds(1);  // once frames came without a post
 constexpr nanoseconds kPollInterval = microseconds(200);
 constexpr std::int64_t kFateInterval_ns = 100'000'000;
 // A writer that posts before it counts gets this long to count.
 constexpr std::int64_t kCountAfterPost_ns = 5'000'000;
 constexpr std::int64_t kSpin_ns = 50'000;
-// A ring whose slice counters do not show a published frame for this long keeps none.
+// A ring whose slice counters do not show a published frame for this long keeps none; if they
+// show the frames before, its writer was held up between counting the stream and the slice.
 constexpr std::int64_t kUncounted_ns = 5'000'000;
+constexpr std::int64_t kHeldUp_ns = 1'000'000'000;
 
 void relax() noexcept {
 #if defined(__x86_64__)
@@ -53,8 +56,8 @@ StreamReader::StreamReader(std::shared_ptr<StreamFile> file, const ReaderOptions
     const std::uint64_t newest = newest_cnt0();
     last_ = newest;
     if (options.from_oldest && newest > 0) {
-        const std::uint64_t held = ring_ > 1 ? std::min<std::uint64_t>(newest, ring_ - 1) : 1;
-        last_ = newest - held;
+        const bool ring = ring_ > 1 && slots_ != Slots::update_ring;
+        last_ = newest - (ring ? std::min<std::uint64_t>(newest, ring_ - 1) : 1);
     }
     next_ = last_ + 1;
 }
@@ -75,23 +78,20 @@ void StreamReader::choose_slots() {
     } else if (!slices_ && shape.cb_size > 2) {
         ring_ = shape.cb_size;
         slots_ = Slots::update_ring;
-        updates_known_from_ = newest_cnt0() + 1;
-        const StreamMetadata& md = file_->metadata();
-        updates_ = md.cb_cycle * ring_ + md.cb_index;
-        updates_minus_cnt0_ = static_cast<std::int64_t>(updates_ - newest_cnt0());
     }
     previous_ = sample();
 }
 
-bool StreamReader::writing() const noexcept {
-    return write_flag_useful_ && load(file_->metadata().write) != 0;
-}
+bool StreamReader::flagged() const noexcept { return load(file_->metadata().write) != 0; }
+
+bool StreamReader::writing() const noexcept { return write_flag_useful_ && flagged(); }
 
 StreamReader::Sample StreamReader::sample() const noexcept {
     StreamMetadata& md = file_->metadata();
     Sample now;
     now.cnt0 = load(md.cnt0);
-    now.steady = !writing();
+    now.flagged = flagged();
+    now.steady = !(now.flagged && write_flag_useful_);
     now.cnt1 = load(md.cnt1);
     now.steady = now.steady && load(md.cnt0) == now.cnt0;
     return now;
@@ -100,14 +100,19 @@ StreamReader::Sample StreamReader::sample() const noexcept {
 // Whether begin() may find something. A ring can be read while its writer is at work.
 bool StreamReader::fresh() noexcept {
     const Sample now = sample();
-    const bool news = now.cnt0 >= next_ || now.cnt0 < last_;
+    if (!now.flagged) {
+        flagged_samples_ = 0;
+        write_flag_useful_ = true;
+    }
+    const bool news = (now.cnt0 > last_ && now.cnt0 >= next_) || now.cnt0 < last_;
     if (!news) return false;
     if (now.steady || slots_ == Slots::counted || slots_ == Slots::update_ring) return true;
     watch_write_flag(now);
     return false;
 }
 
-// Some writers set the write flag and never clear it; waiting for them would be for ever.
+// Some writers set the write flag and never clear it; waiting for them would be for ever. A
+// busy writer clears it for a moment with each frame, and is seen to do so.
 void StreamReader::watch_write_flag(const Sample& now) noexcept {
     const std::int64_t now_ns = monotonic_now_ns();
     if (flagged_samples_ == 0) {
@@ -116,7 +121,7 @@ void StreamReader::watch_write_flag(const Sample& now) noexcept {
     }
     ++flagged_samples_;
     const bool counts_on = now.cnt0 > flagged_cnt0_ + 2;
-    if (counts_on && flagged_samples_ > 100 && now_ns - flagged_since_ns_ > 2'000'000'000) {
+    if (counts_on && flagged_samples_ > 1000 && now_ns - flagged_since_ns_ > 2'000'000'000) {
         write_flag_useful_ = false;
     }
 }
@@ -159,16 +164,20 @@ Wake StreamReader::wait_for_post(nanoseconds slice) noexcept {
 Wake StreamReader::wait(nanoseconds timeout) {
     const std::int64_t start_ns = monotonic_now_ns();
     for (;;) {
-        if (fresh()) return Wake::frame;
-        if (file_->broken()) return Wake::gone;
+        const bool news = fresh();
+        if (file_->broken()) return Wake::gone;  // the news may be zeros
+        if (news) return Wake::frame;
         const std::int64_t now_ns = monotonic_now_ns();
-        const nanoseconds remaining = timeout - nanoseconds(now_ns - start_ns);
-        if (remaining <= nanoseconds::zero()) return Wake::timeout;
         if (now_ns - fate_checked_ns_ >= kFateInterval_ns) {
-            if (file_->fate() != FileFate::same) return fresh() ? Wake::frame : Wake::gone;
+            if (file_->fate() != FileFate::same) {
+                return fresh() && !file_->broken() ? Wake::frame : Wake::gone;
+            }
             fate_checked_ns_ = now_ns;
         }
-        if (wait_for_post(std::min(remaining, kSlice)) == Wake::interrupted) {
+        const nanoseconds remaining = timeout - nanoseconds(now_ns - start_ns);
+        if (remaining <= nanoseconds::zero()) return Wake::timeout;
+        const nanoseconds slice = silent_frames_ > 0 ? kDoubtfulSlice : kSlice;
+        if (wait_for_post(std::min(remaining, slice)) == Wake::interrupted) {
             return Wake::interrupted;
         }
     }
@@ -183,6 +192,7 @@ std::uint64_t StreamReader::first_wanted(std::uint64_t newest) noexcept {
         last_ = newest > 0 ? newest - 1 : 0;
         next_ = last_ + 1;
         slot_cnt0_ = 0;
+        updates_minus_cnt0_.reset();
     }
     if (ring_ == 1) return std::max(next_, newest);
     const std::uint64_t oldest = newest + 2 > ring_ ? newest + 2 - ring_ : 1;
@@ -206,9 +216,8 @@ bool StreamReader::begin_newest(FrameTicket& ticket) {
     ticket.peek = true;
     if (cnt0 == 0) {  // never written: what the array holds, as frame 0
         if (!now.steady) return false;
-        ticket.pixels = file_->pixels();
-        ticket.slot = 0;
-        return begin_frame(0, now, ticket);
+        ticket.access_time = file_->metadata().lastaccesstime;
+        return locate_array(cnt0, now, ticket) && begin_frame(0, now, ticket);
     }
     return locate(cnt0, now, ticket) && begin_frame(cnt0, now, ticket);
 }
@@ -226,9 +235,16 @@ bool StreamReader::locate(std::uint64_t& cnt0, const Sample& now, FrameTicket& t
     ticket.access_time = file_->metadata().lastaccesstime;
     if (slots_ == Slots::counted) return locate_counted(cnt0, now, ticket);
     if (slots_ == Slots::update_ring) return locate_update(cnt0, now, ticket);
-    if (!now.steady) return false;
     if (slots_ == Slots::rolling) return locate_rolling(cnt0, now, ticket);
+    return locate_array(cnt0, now, ticket);
+}
+
+// The newest frame in the array that every frame is written to (slice 0 before any was).
+bool StreamReader::locate_array(std::uint64_t& cnt0, const Sample& now,
+                                FrameTicket& ticket) noexcept {
+    if (!now.steady) return false;
     cnt0 = now.cnt0;
+    ticket.in_ring = false;
     ticket.slot = 0;
     ticket.pixels = file_->pixels();
     return true;
@@ -239,17 +255,16 @@ bool StreamReader::locate_counted(std::uint64_t& cnt0, const Sample& now, FrameT
     std::uint64_t slot = (slot_ + (cnt0 - slot_cnt0_)) % ring_;
     if (load(counters[slot]) != cnt0) {
         std::uint64_t best = UINT64_MAX;
+        bool counts_others = false;
         for (std::uint64_t s = 0; s < ring_; ++s) {
             const std::uint64_t found = load(counters[s]);
+            counts_others = counts_others || (found > 0 && found < now.cnt0 && now.cnt0 - found <= ring_);
             if (found < cnt0 || found > now.cnt0 || found >= best) continue;
             best = found;
             slot = s;
         }
         if (best == UINT64_MAX) {
-            // The writer counts its slices a little later than the stream, or never.
-            const std::int64_t now_ns = monotonic_now_ns();
-            if (uncounted_since_ns_ == 0) uncounted_since_ns_ = now_ns;
-            if (now_ns - uncounted_since_ns_ > kUncounted_ns) slots_ = Slots::rolling;
+            mistrust_counters(counts_others);
             return false;
         }
         cnt0 = best;
@@ -257,12 +272,22 @@ bool StreamReader::locate_counted(std::uint64_t& cnt0, const Sample& now, FrameT
     uncounted_since_ns_ = 0;
     slot_ = slot;
     slot_cnt0_ = cnt0;
+    ticket.in_ring = true;
     ticket.slot = slot;
     ticket.pixels = file_->pixels() + slot * frame_bytes_;
     return true;
 }
 
+// Some writers count their slices a little later than the stream, some never.
+void StreamReader::mistrust_counters(bool counts_others) noexcept {
+    const std::int64_t now_ns = monotonic_now_ns();
+    if (uncounted_since_ns_ == 0) uncounted_since_ns_ = now_ns;
+    const std::int64_t patience_ns = counts_others ? kHeldUp_ns : kUncounted_ns;
+    if (now_ns - uncounted_since_ns_ > patience_ns) slots_ = Slots::rolling;
+}
+
 bool StreamReader::locate_rolling(std::uint64_t& cnt0, const Sample& now, FrameTicket& ticket) {
+    if (!now.steady) return false;
     if (now.cnt1 >= ring_) {
         throw StreamUnsupported("stream '" + file_->name() + "': cnt1 is " +
                                 std::to_string(now.cnt1) + ", expected the newest slice, 0 to " +
@@ -275,32 +300,39 @@ bool StreamReader::locate_rolling(std::uint64_t& cnt0, const Sample& now, FrameT
     }
     previous_ = now;
     if (!sequential_) cnt0 = now.cnt0;
+    ticket.in_ring = sequential_;
     ticket.slot = (now.cnt1 + ring_ - (now.cnt0 - cnt0) % ring_) % ring_;
     ticket.pixels = file_->pixels() + ticket.slot * frame_bytes_;
     return true;
 }
 
+// Update k of the stream is in slot k % ring. Updates are numbered by CBcycle and CBindex, from
+// another start than cnt0 where some frames did not pass through the ring.
 bool StreamReader::locate_update(std::uint64_t& cnt0, const Sample& now, FrameTicket& ticket) {
     StreamMetadata& md = file_->metadata();
     const std::uint32_t index = load(md.cb_index);
-    const std::uint64_t cycle = load(md.cb_cycle);
-    const bool settled = load(md.cnt0) == now.cnt0 && load(md.cb_index) == index;
-    const std::uint64_t updates = cycle * ring_ + index;
-    const auto ahead = static_cast<std::int64_t>(updates - now.cnt0) - updates_minus_cnt0_;
-    const bool known = ahead == 0 || ahead == 1;  // 1: the next update is under way
-    if (index >= ring_ || (!known && settled && now.steady && updates == updates_)) {
+    const std::uint64_t minus_cnt0 = load(md.cb_cycle) * ring_ + index - now.cnt0;
+    // Else an update began meanwhile, and the numbers need not belong together.
+    const bool settled = !writing() && load(md.cnt0) == now.cnt0 && load(md.cb_index) == index;
+    const std::uint64_t ahead = minus_cnt0 - updates_minus_cnt0_.value_or(minus_cnt0);
+    const bool known = updates_minus_cnt0_ && ahead <= 1;  // 1: the next update is under way
+    if (index >= ring_ || (updates_minus_cnt0_ && !known && settled)) {
         slots_ = Slots::single;  // this writer does not keep the ring
         ring_ = 1;
         return false;
     }
-    if (!known) {
-        if (!settled || !now.steady) return false;
-        updates_minus_cnt0_ += ahead;  // begun anew, or first seen in mid-update
-        updates_known_from_ = now.cnt0;
+    if (!known && !settled) {
+        if (flagged()) watch_write_flag(now);
+        return false;
     }
-    updates_ = updates;
-    cnt0 = std::min(now.cnt0, std::max(cnt0, updates_known_from_));
-    ticket.slot = (cnt0 + static_cast<std::uint64_t>(updates_minus_cnt0_)) % ring_;
+    if (!updates_minus_cnt0_) {
+        updates_minus_cnt0_ = minus_cnt0;
+        updates_known_from_ = now.cnt0 + 1;
+    }
+    if (now.cnt0 < updates_known_from_) return locate_array(cnt0, now, ticket);
+    cnt0 = std::max(cnt0, updates_known_from_);
+    ticket.in_ring = true;
+    ticket.slot = (cnt0 + *updates_minus_cnt0_) % ring_;
     ticket.pixels = file_->cb_pixels() + ticket.slot * frame_bytes_;
     return true;
 }
@@ -309,9 +341,9 @@ bool StreamReader::still_whole(const FrameTicket& ticket) const noexcept {
     std::atomic_thread_fence(std::memory_order_acquire);
     if (file_->broken()) return false;
     const std::uint64_t cnt0 = ticket.info.cnt0;
-    if (ring_ > 1 && cnt0 > 0) {
+    if (ticket.in_ring) {
         const std::uint64_t newest = newest_cnt0();
-        if (newest < cnt0 || newest + 2 > cnt0 + ring_) return false;
+        if (newest < cnt0 || newest - cnt0 + 2 > ring_) return false;
         return slots_ != Slots::counted || load(file_->cnt_array()[ticket.slot]) == cnt0;
     }
     // pyMilk's writer clears the flag before it counts; its access time gives it away.
@@ -322,33 +354,36 @@ bool StreamReader::still_whole(const FrameTicket& ticket) const noexcept {
            access.nsec == ticket.access_time.nsec;
 }
 
-void StreamReader::fill_times(FrameTicket& ticket) noexcept {
+// The times of the frame, if still_whole() holds afterwards.
+FrameClock::Sources StreamReader::times_of(const FrameTicket& ticket) noexcept {
     StreamMetadata& md = file_->metadata();
     FrameClock::Sources sources;
-    if (slots_ == Slots::counted) {
+    if (ticket.in_ring && slots_ == Slots::counted) {
         sources.atime = file_->atime_array()[ticket.slot];
         sources.writetime = file_->writetime_array()[ticket.slot];
-    } else if (slots_ == Slots::update_ring) {
+    } else if (ticket.in_ring && slots_ == Slots::update_ring) {
         const RingEntry entry = file_->cb_metadata()[ticket.slot];
         if (entry.cnt0 == ticket.info.cnt0) {
             sources.atime = entry.atime;
             sources.writetime = entry.writetime;
         }
     }
-    if (ticket.newest) {
-        const bool own = sources.writetime.sec != 0;
-        const IsioTime atime = md.atime;
-        const IsioTime writetime = md.writetime;
-        const std::int64_t keyword_ns = clock_.keyword_ns();
-        // What stands in the metadata is this frame's only while it is the newest.
-        std::atomic_thread_fence(std::memory_order_acquire);
-        if (newest_cnt0() == ticket.info.cnt0 && !writing()) {
-            sources.fresh = true;
-            if (keyword_ns == ticket.keyword_ns) sources.keyword_ns = keyword_ns;
-            if (!own) sources.atime = atime;
-            if (!own) sources.writetime = writetime;
-        }
-    }
+    if (!ticket.newest) return sources;
+    const bool own = sources.writetime.sec != 0;
+    const IsioTime atime = md.atime;
+    const IsioTime writetime = md.writetime;
+    const std::int64_t keyword_ns = clock_.keyword_ns();
+    // What stands in the metadata is this frame's only while it is the newest.
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (newest_cnt0() != ticket.info.cnt0 || writing()) return sources;
+    sources.fresh = true;
+    if (keyword_ns == ticket.keyword_ns) sources.keyword_ns = keyword_ns;
+    if (!own) sources.atime = atime;
+    if (!own) sources.writetime = writetime;
+    return sources;
+}
+
+void StreamReader::fill_times(const FrameClock::Sources& sources, FrameTicket& ticket) noexcept {
     if (!ticket.peek) return clock_.fill(sources, ticket.info);
     FrameClock fresh_eyes = clock_;
     fresh_eyes.forget();
@@ -356,6 +391,7 @@ void StreamReader::fill_times(FrameTicket& ticket) noexcept {
 }
 
 bool StreamReader::confirm(FrameTicket& ticket) {
+    const FrameClock::Sources sources = times_of(ticket);
     if (!still_whole(ticket)) {
         if (!ticket.peek) {
             ++torn_;
@@ -363,7 +399,7 @@ bool StreamReader::confirm(FrameTicket& ticket) {
         }
         return false;
     }
-    fill_times(ticket);
+    fill_times(sources, ticket);
     if (ticket.peek) return true;
     flagged_samples_ = 0;
     FrameInfo& info = ticket.info;

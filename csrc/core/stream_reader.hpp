@@ -52,6 +52,7 @@ struct FrameTicket {
     std::int64_t keyword_ns = 0;
     bool newest = false;
     bool peek = false;
+    bool in_ring = false;  // the next frames go to other slots; else to this one
 };
 
 struct ReaderOptions {
@@ -104,10 +105,12 @@ class StreamReader {
     struct Sample {
         std::uint64_t cnt0 = 0;
         std::uint64_t cnt1 = 0;
-        bool steady = false;  // no update was under way
+        bool flagged = false;  // the write flag is set, whether that means anything or not
+        bool steady = false;   // no update was under way
     };
 
     Sample sample() const noexcept;
+    bool flagged() const noexcept;
     bool writing() const noexcept;
     bool fresh() noexcept;
     void choose_slots();
@@ -119,9 +122,12 @@ class StreamReader {
     bool locate_counted(std::uint64_t& cnt0, const Sample& now, FrameTicket& ticket);
     bool locate_rolling(std::uint64_t& cnt0, const Sample& now, FrameTicket& ticket);
     bool locate_update(std::uint64_t& cnt0, const Sample& now, FrameTicket& ticket);
+    bool locate_array(std::uint64_t& cnt0, const Sample& now, FrameTicket& ticket) noexcept;
+    void mistrust_counters(bool counts_others) noexcept;
     bool begin_frame(std::uint64_t cnt0, const Sample& now, FrameTicket& ticket);
     bool still_whole(const FrameTicket& ticket) const noexcept;
-    void fill_times(FrameTicket& ticket) noexcept;
+    FrameClock::Sources times_of(const FrameTicket& ticket) noexcept;
+    void fill_times(const FrameClock::Sources& sources, FrameTicket& ticket) noexcept;
 
     std::shared_ptr<StreamFile> file_;
     std::optional<ClaimedSemaphore> semaphore_;
@@ -141,9 +147,8 @@ class StreamReader {
     std::int64_t uncounted_since_ns_ = 0;
     Sample previous_;  // rolling: whether cnt1 steps as cnt0 does
     bool sequential_ = true;
-    std::int64_t updates_minus_cnt0_ = 0;  // update ring
-    std::uint64_t updates_ = 0;
-    std::uint64_t updates_known_from_ = 0;
+    std::optional<std::uint64_t> updates_minus_cnt0_;  // update ring: modulo 2^64
+    std::uint64_t updates_known_from_ = 0;  // frames before may have bypassed the ring
 
     std::int64_t fate_checked_ns_ = 0;
     bool writer_posts_ = true;  // else poll

@@ -1,7 +1,8 @@
 #include "stream_semaphore.hpp"
 
-#include <semaphore.h>
+#include <linux/futex.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,13 +14,37 @@
 namespace vampires {
 namespace {
 
-static_assert(sizeof(sem_t) == kSemaphoreBytes);
+// glibc's 64-bit sem_t: the count in the low half of the first word, in the high half how many
+// wait for a post. The C functions are not used: they abort the process when the rest of the
+// 32 bytes, which any program can write, or the mapping under them makes no sense.
+constexpr std::uint64_t kOneWaiter = std::uint64_t{1} << 32;
+constexpr std::int32_t kProcessShared = 0x80;
+constexpr std::size_t kPrivateOffset = 8;
 
-sem_t* as_sem(std::byte* at) { return reinterpret_cast<sem_t*>(at); }
+std::uint64_t& word(std::byte* sem) { return *reinterpret_cast<std::uint64_t*>(sem); }
 
-// The count is the first 32-bit word of glibc's 64-bit sem_t.
-std::uint32_t sem_count(std::byte* at) {
-    return load(*reinterpret_cast<std::uint32_t*>(at));
+std::uint32_t count_of(std::uint64_t state) { return static_cast<std::uint32_t>(state); }
+
+// Takes one post if there is one.
+bool take(std::byte* sem, std::uint64_t waiters_less) {
+    std::atomic_ref<std::uint64_t> state(word(sem));
+    std::uint64_t seen = state.load(std::memory_order_relaxed);
+    while (count_of(seen) > 0) {
+        if (state.compare_exchange_weak(seen, seen - 1 - waiters_less)) return true;
+    }
+    return false;
+}
+
+// Returns errno, or 0 when woken.
+int futex_wait(std::byte* sem, const timespec& deadline) {
+    const long result = syscall(SYS_futex, sem, FUTEX_WAIT_BITSET, 0, &deadline, nullptr,
+                                FUTEX_BITSET_MATCH_ANY);
+    return result == 0 ? 0 : errno;
+}
+
+void post(std::byte* sem) {
+    const std::uint64_t before = std::atomic_ref<std::uint64_t>(word(sem)).fetch_add(1);
+    if (before >= kOneWaiter) syscall(SYS_futex, sem, FUTEX_WAKE, 1, nullptr, nullptr, 0);
 }
 
 bool alive(std::int32_t pid) { return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM); }
@@ -57,33 +82,40 @@ ClaimedSemaphore::~ClaimedSemaphore() {
 }
 
 std::uint32_t ClaimedSemaphore::value() const noexcept {
-    return sem_count(file_->semaphore(index_));
+    return count_of(load(word(file_->semaphore(index_))));
 }
 
 bool ClaimedSemaphore::drain() noexcept {
-    sem_t* sem = as_sem(file_->semaphore(index_));
     for (int taken = 0; taken < 1000; ++taken) {
-        if (sem_trywait(sem) != 0) return true;
+        if (!take(file_->semaphore(index_), 0)) return true;
     }
     return false;
 }
 
 ClaimedSemaphore::Wake ClaimedSemaphore::wait(std::chrono::nanoseconds timeout) noexcept {
+    // CLOCK_MONOTONIC: a stepped wall clock neither stretches nor cuts the wait.
     timespec deadline = {};
     clock_gettime(CLOCK_MONOTONIC, &deadline);
     const std::int64_t nanoseconds = deadline.tv_nsec + timeout.count();
     deadline.tv_sec += nanoseconds / 1'000'000'000;
     deadline.tv_nsec = nanoseconds % 1'000'000'000;
-    // CLOCK_MONOTONIC: a stepped wall clock neither stretches nor cuts the wait.
-    if (sem_clockwait(as_sem(file_->semaphore(index_)), CLOCK_MONOTONIC, &deadline) == 0) {
-        return Wake::posted;
+    std::byte* sem = file_->semaphore(index_);
+    if (take(sem, 0)) return Wake::posted;
+    std::atomic_ref<std::uint64_t> state(word(sem));
+    state.fetch_add(kOneWaiter);
+    for (;;) {
+        const int error = futex_wait(sem, deadline);
+        if (take(sem, kOneWaiter)) return Wake::posted;
+        if (error == 0 || error == EAGAIN) continue;  // another took the post
+        state.fetch_sub(kOneWaiter);
+        return error == EINTR ? Wake::interrupted : Wake::timeout;
     }
-    return errno == EINTR ? Wake::interrupted : Wake::timeout;
 }
 
 void init_semaphores(StreamFile& file) noexcept {
     for (std::uint16_t index = 0; index < file.shape().semaphores; ++index) {
-        sem_init(as_sem(file.semaphore(index)), 1, 0);
+        store(*reinterpret_cast<std::int32_t*>(file.semaphore(index) + kPrivateOffset),
+              kProcessShared);
         file.sem_read_pid()[index] = -1;
         file.sem_write_pid()[index] = -1;
     }
@@ -92,11 +124,11 @@ void init_semaphores(StreamFile& file) noexcept {
 void post_all(StreamFile& file) noexcept {
     const auto pid = static_cast<std::int32_t>(getpid());
     for (std::uint16_t index = 0; index < file.shape().semaphores; ++index) {
-        if (sem_count(file.semaphore(index)) >= kSemaphoreMax) continue;
-        sem_post(as_sem(file.semaphore(index)));
+        if (count_of(load(word(file.semaphore(index)))) >= kSemaphoreMax) continue;
+        post(file.semaphore(index));
         store(file.sem_write_pid()[index], pid);
     }
-    if (sem_count(file.semlog()) < kSemaphoreMax) sem_post(as_sem(file.semlog()));
+    if (count_of(load(word(file.semlog()))) < kSemaphoreMax) post(file.semlog());
 }
 
 }  // namespace vampires

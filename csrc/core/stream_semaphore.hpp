@@ -36,7 +36,7 @@ class ClaimedSemaphore {
     std::uint16_t index_;
 };
 
-// Makes all semaphores of a new stream (semlog stays zero, as the library leaves it).
+// Makes all semaphores of a new, zeroed stream (semlog stays zero, as the library leaves it).
 void init_semaphores(StreamFile& file) noexcept;
 
 // Posts every semaphore that is below kSemaphoreMax, and semlog.

@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -21,12 +22,19 @@ std::string creation_path(const std::string& directory, const std::string& name)
     return directory + "/." + name + "." + std::to_string(getpid()) + ".creating";
 }
 
+// Allocated, not only sized: running out of shared memory shows here, not as a SIGBUS.
+int allocate(int fd, std::uint64_t bytes) {
+    int error = EINTR;  // tmpfs gives up for any signal
+    while (error == EINTR) error = posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+    return error;
+}
+
 int create_file(const std::string& path, std::uint64_t bytes) {
     unlink(path.c_str());
     const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    // Allocated, not only sized: running out of shared memory shows here, not as a SIGBUS.
-    const int error = fd < 0 ? errno : posix_fallocate(fd, 0, static_cast<off_t>(bytes));
-    if (fd >= 0 && error == 0 && fchmod(fd, 0666) == 0) return fd;
+    int error = fd < 0 ? errno : allocate(fd, bytes);
+    if (error == 0 && fchmod(fd, 0666) == 0) return fd;
+    if (error == 0) error = errno;
     if (fd >= 0) {
         close(fd);
         unlink(path.c_str());
@@ -125,6 +133,11 @@ std::uint64_t StreamWriter::publish(std::int64_t acquired_ns) noexcept {
     writing_ = false;
     post_all(*file_);
     return cnt0;
+}
+
+void StreamWriter::abandon() noexcept {
+    store(file_->metadata().write, std::uint8_t{0});
+    writing_ = false;
 }
 
 void StreamWriter::copy_to_update_ring() noexcept {

@@ -39,6 +39,9 @@ class StreamWriter {
     // Makes the frame in next_slot() the newest and returns its cnt0. acquired_ns 0 means now.
     std::uint64_t publish(std::int64_t acquired_ns) noexcept;
 
+    // Takes next_slot() back: nothing is published, the newest frame stays what it was.
+    void abandon() noexcept;
+
     // Replaces the keyword of that name, or takes the first free entry; false when full.
     bool set_keyword(const KeywordEntry& entry) noexcept;
     // Replaces all; entries behind the last one are cleared. False when there is no room.

@@ -43,8 +43,8 @@ py::dict metadata(const FilePtr& file) {
     const StreamMetadata md = file->metadata();
     const StreamShape& shape = file->shape();
     py::dict fields;
-    fields["version"] = std::string(md.version, strnlen(md.version, sizeof md.version));
-    fields["name"] = std::string(md.name, strnlen(md.name, sizeof md.name));
+    fields["version"] = printable({md.version, strnlen(md.version, sizeof md.version)});
+    fields["name"] = printable({md.name, strnlen(md.name, sizeof md.name)});
     fields["naxis"] = shape.naxis;
     fields["size"] = py::make_tuple(shape.size[0], shape.size[1], shape.size[2]);
     fields["nelement"] = md.nelement;
@@ -242,17 +242,24 @@ class PyWriter {
     }
     std::uint64_t publish(std::int64_t acquired_ns, const py::bytes& keywords) {
         set_each(keywords);
-        const py::gil_scoped_release unlocked;
-        return writer_.publish(acquired_ns);
+        return published(acquired_ns);
     }
     std::uint64_t write(const py::array& frame, std::int64_t acquired_ns,
                         const py::bytes& keywords) {
         const py::array pixels = checked(frame);
         std::byte* slot = writer_.next_slot();
-        set_each(keywords);
-        const py::gil_scoped_release unlocked;
-        std::memcpy(slot, pixels.data(), writer_.frame_bytes());
-        return writer_.publish(acquired_ns);
+        try {
+            set_each(keywords);
+        } catch (...) {
+            writer_.abandon();
+            throw;
+        }
+        const void* source = pixels.data();
+        {
+            const py::gil_scoped_release unlocked;
+            std::memcpy(slot, source, writer_.frame_bytes());
+        }
+        return published(acquired_ns);
     }
     void set_keywords(const std::string& raw) {
         if (!writer_.set_keywords(entries(raw))) {
@@ -269,6 +276,16 @@ class PyWriter {
   private:
     bool ring() const { return writer_.file()->shape().temporal_ring(); }
 
+    std::uint64_t published(std::int64_t acquired_ns) {
+        std::uint64_t cnt0 = 0;
+        {
+            const py::gil_scoped_release unlocked;
+            cnt0 = writer_.publish(acquired_ns);
+        }
+        if (!writer_.file()->broken()) return cnt0;
+        throw StreamGone("stream '" + writer_.file()->name() +
+                         "' was truncated by another program; create it again");
+    }
     std::string no_room(std::size_t wanted) const {
         return "stream '" + writer_.file()->name() + "' has room for " +
                std::to_string(writer_.file()->shape().keywords) + " keywords" +
@@ -327,9 +344,9 @@ void bind_writer(py::module_& module) {
     py::class_<PyWriter>(module, "StreamWriter")
         .def(py::init([](const FilePtr& file) { return PyWriter(StreamWriter(file)); }))
         .def("next_slot", &PyWriter::next_slot)
-        .def("publish", &PyWriter::publish, py::arg("acquired_ns") = 0, py::arg("keywords") = "")
+        .def("publish", &PyWriter::publish, py::arg("acquired_ns") = 0, py::arg("keywords") = py::bytes())
         .def("write", &PyWriter::write, py::arg("frame"), py::arg("acquired_ns") = 0,
-             py::arg("keywords") = "")
+             py::arg("keywords") = py::bytes())
         .def("set_keywords", &PyWriter::set_keywords)
         .def("set_keyword", &PyWriter::set_each)
         .def_property_readonly("cnt0", [](const PyWriter& w) { return w.writer().cnt0(); })

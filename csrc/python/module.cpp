@@ -6,4 +6,5 @@ PYBIND11_MODULE(_core, module) {
     vampires::bind_errors(module);
     vampires::bind_streams(module);
     vampires::bind_kernels(module);
+    vampires::bind_engine(module);
 }

@@ -1,0 +1,505 @@
+#include "capture.hpp"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "errors.hpp"
+#include "fits_sum.hpp"
+#include "thread_setup.hpp"
+#include "utc_clock.hpp"
+
+namespace vampires {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+
+constexpr auto kWait = milliseconds(10);
+constexpr auto kMemoryPause = microseconds(200);
+constexpr auto kAttachPause = milliseconds(10);
+constexpr int kFramesBetweenChores = 32;
+
+constexpr std::int64_t kMillisecond_ns = 1'000'000;
+constexpr std::int64_t kDay_ns = std::int64_t{86'400} * 1'000'000'000;
+// What a kill leaves on disk is at most this old, plus the time of one write.
+constexpr std::int64_t kFlushAge_ns = 200 * kMillisecond_ns;
+constexpr std::int64_t kFateInterval_ns = 100 * kMillisecond_ns;
+// A stream that went and did not come back for so long ends its cube.
+constexpr std::int64_t kGone_ns = 2'000 * kMillisecond_ns;
+// Smaller steps back than this are jitter of the camera's clock.
+constexpr std::int64_t kClockStep_ns = 500 * kMillisecond_ns;
+// After a stop the frame that is just being written gets this long.
+constexpr std::int64_t kStopGrace_ns = 50 * kMillisecond_ns;
+
+constexpr std::size_t kCardBytes = 80;
+
+void add(std::atomic<std::uint64_t>& counter, std::uint64_t value) noexcept {
+    counter.store(counter.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
+}
+
+std::int64_t day_of(std::int64_t time_ns) noexcept { return time_ns / kDay_ns; }
+
+}  // namespace
+
+Capture::Capture(const CaptureConfig& config, ChunkPool& pool, CubeTable& cubes,
+                 EventQueue& events, const DiskWriter& disk)
+    : config_(config),
+      pool_(pool),
+      cubes_(cubes),
+      events_(events),
+      disk_(disk),
+      cube_size_(config.cube_size),
+      header_bytes_(config.header_bytes),
+      header_keywords_(config.header_keywords),
+      placer_(pool) {}
+
+Capture::~Capture() {
+    abort();
+    join();
+}
+
+void Capture::start(int priority, const std::vector<int>& cpus) {
+    thread_ = std::thread([this, priority, cpus] {
+        const std::string note = set_up_thread("vmp-capture", priority, cpus);
+        if (!note.empty()) events_.push(EventKind::note, 0, 0, note);
+        run();
+    });
+}
+
+void Capture::join() {
+    if (thread_.joinable()) thread_.join();
+}
+
+void Capture::run() {
+    last_frame_ns_ = monotonic_now_ns();
+    while (!done()) {
+        if (!reader_) {
+            if (!try_attach()) std::this_thread::sleep_for(kAttachPause);
+            idle_work();
+            continue;
+        }
+        const Wake wake = reader_->wait(stopping_ ? milliseconds(0) : kWait);
+        if (wake == Wake::frame && !capture_some()) std::this_thread::sleep_for(kMemoryPause);
+        if (wake == Wake::gone) fate_checked_ns_ = 0;
+        look_after_stream();
+        idle_work();
+    }
+    finish();
+}
+
+bool Capture::done() {
+    if (limit_reached_ || abort_.load()) return true;
+    if (!stopping_ && stop_.load()) {
+        stopping_ = true;
+        stop_at_cnt0_ = reader_ ? reader_->newest_cnt0() : 0;
+        stop_deadline_ns_ = monotonic_now_ns() + kStopGrace_ns;
+    }
+    if (!stopping_) return false;
+    if (!reader_ || reader_->last_cnt0() >= stop_at_cnt0_) return true;
+    // With memory full the frames wait in the stream; else all that can be read is read.
+    return !counters_.memory_full.load() && monotonic_now_ns() > stop_deadline_ns_ &&
+           reader_->wait(milliseconds(0)) != Wake::frame;
+}
+
+// -- the stream ------------------------------------------------------------------------------
+
+bool Capture::try_attach() {
+    const std::int64_t now_ns = monotonic_now_ns();
+    if (cube_ && gone_since_ns_ != 0 && now_ns - gone_since_ns_ > kGone_ns) {
+        end_cube(CubeEndReason::stream_gone);
+    }
+    std::shared_ptr<StreamFile> file;
+    try {
+        file = StreamFile::open(config_.directory, config_.stream);
+        if (file->inode() == refused_inode_) return false;
+        check_loggable(*file);
+        attach(file);
+        return true;
+    } catch (const StreamNotFound&) {
+    } catch (const StreamIncomplete&) {
+    } catch (const std::exception& error) {
+        refuse(error.what(), file ? file->inode() : 0);
+    }
+    return false;
+}
+
+void Capture::refuse(const std::string& why, std::uint64_t inode) {
+    constexpr std::uint64_t kUnknownInode = 1;  // no file has it
+    const std::uint64_t refused = inode != 0 ? inode : kUnknownInode;
+    if (refused_inode_ == refused) return;
+    refused_inode_ = refused;
+    events_.push(EventKind::refused, 0, 0, why);
+}
+
+void Capture::check_loggable(const StreamFile& file) const {
+    const StreamShape& shape = file.shape();
+    const std::string stream = "stream '" + file.name() + "'";
+    const auto form = fits_form(shape.type);
+    if (!form) {
+        throw StreamUnsupported(stream + " is complex: FITS images have no complex pixels; log "
+                                         "its real and imaginary parts as streams of their own");
+    }
+    const bool slices = shape.temporal_ring() || config_.rolling;
+    if (shape.naxis == 3 && !slices) {
+        throw StreamUnsupported(
+            stream + " is 3D, " + std::to_string(shape.size[2]) + " x " +
+            std::to_string(shape.size[1]) + " x " + std::to_string(shape.size[0]) +
+            " (z, y, x), and no temporal ring: a cube holds 2D frames; if cnt1 is its newest "
+            "slice, log it with --rolling");
+    }
+    const std::size_t bytes =
+        file.frame_bytes(slices) / pixel_bytes(shape.type) * form->bytes_per_pixel;
+    const std::size_t needed = placer_.chunks_for(next_header_bytes(), bytes);
+    if (needed > pool_.count()) {
+        throw StreamUnsupported(
+            stream + " has frames of " + std::to_string(bytes) + " bytes in the file: the ring "
+            "memory of " + std::to_string(pool_.total_bytes()) + " bytes is too small, expected "
+            "at least " + std::to_string(needed * pool_.total_bytes() / pool_.count()));
+    }
+}
+
+void Capture::attach(std::shared_ptr<StreamFile> file) {
+    const bool again = gone_since_ns_ != 0;
+    ReaderOptions options;
+    options.rolling = config_.rolling;
+    options.tai_offset_ns = config_.tai_offset_ns;
+    options.from_oldest = again;
+    reader_ = std::make_unique<StreamReader>(file, options);
+    const Geometry geometry{file->shape().type, reader_->width(), reader_->height()};
+    if (cube_ && geometry != geometry_) end_cube(CubeEndReason::stream_recreated);
+    geometry_ = geometry;
+    frame_bytes_ = std::size_t{geometry.width} * geometry.height *
+                   fits_form(geometry.type)->bytes_per_pixel;
+    keywords_.attach(file->keywords(), file->shape().keywords);
+    if (again) {
+        continue_count(*file);
+        recreated_ = true;
+        gone_since_ns_ = 0;
+    }
+    refused_inode_ = 0;
+    counters_.attached.store(true);
+    events_.push(EventKind::attached, 0, static_cast<std::int64_t>(file->inode()), file->name());
+}
+
+// A new stream counts from 0, so frames before the first that is read are lost; unless its count
+// is too high for its age: then it carries on the count of the old one, as a relay's does.
+void Capture::continue_count(const StreamFile& file) {
+    const std::uint64_t newest = reader_->newest_cnt0();
+    const std::int64_t created_ns = to_ns(file.metadata().creationtime);
+    const double age_ns = static_cast<double>(std::max<std::int64_t>(utc_now_ns() - created_ns, 0));
+    const double plausible =
+        frame_interval_ns_ > 0 ? 64.0 + 5.0 * age_ns / frame_interval_ns_ : 1e18;
+    if (static_cast<double>(newest) <= plausible) {
+        reader_->count_from(0);
+    } else if (newest > gone_at_cnt0_) {
+        reader_->count_from(gone_at_cnt0_);
+    }
+}
+
+void Capture::look_after_stream() {
+    const std::int64_t now_ns = monotonic_now_ns();
+    if (!reader_ || now_ns - fate_checked_ns_ < kFateInterval_ns) return;
+    fate_checked_ns_ = now_ns;
+    const FileFate fate = reader_->file().fate();
+    if (fate == FileFate::same) return;
+    // What the old file still holds is read first.
+    if (!reader_->file().broken() && reader_->wait(milliseconds(0)) == Wake::frame) {
+        fate_checked_ns_ = 0;
+        return;
+    }
+    detach(fate);
+}
+
+void Capture::detach(FileFate fate) {
+    constexpr const char* kFates[] = {"", "was re-created", "was removed", "was truncated"};
+    gone_since_ns_ = monotonic_now_ns();
+    gone_at_cnt0_ = reader_->last_cnt0() + reader_->unread();
+    lost_with_stream_ += reader_->unread();
+    add(counters_.lost, reader_->unread());
+    reader_.reset();
+    counters_.attached.store(false);
+    events_.push(EventKind::stream_gone, 0, static_cast<std::int64_t>(fate),
+                 kFates[static_cast<int>(fate)]);
+}
+
+// -- frames ----------------------------------------------------------------------------------
+
+// False when frames wait and there is no memory for them.
+bool Capture::capture_some() {
+    for (int count = 0; count < kFramesBetweenChores && !limit_reached_; ++count) {
+        if (!room_for_frame()) return false;
+        if (!capture_one()) break;
+    }
+    return true;
+}
+
+bool Capture::capture_one() {
+    FrameTicket ticket;
+    try {
+        if (!reader_->begin(ticket)) return false;
+    } catch (const StreamUnsupported& error) {
+        refuse(error.what(), reader_->file().inode());
+        detach(FileFate::same);
+        return false;
+    }
+    const std::uint32_t sum = convert(ticket);
+    const bool newest = ticket.newest;
+    // The keywords in shared memory are those of the newest frame.
+    if (newest || keywords_.used() == 0) keywords_.look();
+    if (reader_->confirm(ticket)) keep(ticket.info, newest, sum);
+    return true;
+}
+
+bool Capture::room_for_frame() {
+    const bool room = take_cube_index() && [this] {
+        if (!placer_.in_cube()) {
+            cube_header_bytes_ = next_header_bytes();
+            placer_.start(cube_header_bytes_);
+        }
+        return placer_.reserve(frame_bytes_);
+    }();
+    memory_is(!room);
+    return room;
+}
+
+bool Capture::take_cube_index() {
+    if (cube_ || spare_cube_) return true;
+    std::uint32_t index = 0;
+    if (!cubes_.free.try_pop(index)) return false;
+    spare_cube_ = index;
+    return true;
+}
+
+std::uint32_t Capture::convert(const FrameTicket& ticket) const noexcept {
+    const std::size_t in_bytes = pixel_bytes(geometry_.type);
+    const std::size_t out_bytes = fits_form(geometry_.type)->bytes_per_pixel;
+    std::uint32_t sum = 0;
+    std::size_t done = 0;  // pixels
+    for (const FramePlacer::Piece& piece : placer_.pieces()) {
+        const std::size_t pixels = piece.bytes / out_bytes;
+        const std::uint32_t piece_sum =
+            convert_to_fits(geometry_.type, ticket.pixels + done * in_bytes, piece.at, pixels);
+        sum = sum_add(sum, sum_shift(piece_sum, done * out_bytes));
+        done += pixels;
+    }
+    return sum;
+}
+
+FrameRow Capture::row_of(const FrameInfo& info) noexcept {
+    FrameRow row;
+    row.cnt0 = static_cast<std::int64_t>(info.cnt0);
+    row.cnt1 = static_cast<std::int64_t>(info.cnt1);
+    row.acquired_ns = info.acquired_ns;
+    row.written_ns = info.written_ns;
+    row.logged_ns = utc_now_ns();
+    row.lost = static_cast<std::int64_t>(info.lost + lost_with_stream_);
+    row.flags = info.flags;
+    if (was_full_ && info.lost > 0) row.flags |= kRingFull;
+    if (recreated_) row.flags |= kStreamRecreated;
+    was_full_ = recreated_ = false;
+    lost_with_stream_ = 0;
+    return row;
+}
+
+void Capture::keep(const FrameInfo& info, bool newest, std::uint32_t sum) {
+    FrameRow row = row_of(info);
+    add(counters_.lost, info.lost);
+    add(counters_.torn, info.torn);
+    if (cube_) {
+        const auto reason = boundary(row);
+        if (reason && !split(*reason)) {
+            add(counters_.lost, 1);  // aborted for want of memory
+            return;
+        }
+    }
+    if (!cube_) begin_cube(row);
+    Cube& cube = cubes_[*cube_];
+    if (newest && cube.end.frames > 0) note_keywords(cube);
+    row.frame = static_cast<std::int32_t>(cube.end.frames);
+    placer_.commit(row, sum);
+
+    const std::int64_t time_ns = cube_time_ns(row);
+    if (time_ns != 0) cube.end.last_time_ns = time_ns;
+    cube.end.last_cnt0 = info.cnt0;
+    cube.end.lost += static_cast<std::uint64_t>(row.lost);
+    cube.end.torn += info.torn;
+    ++cube.end.frames;
+
+    const std::int64_t now_ns = monotonic_now_ns();
+    if (newest && info.lost == 0) {
+        const auto interval_ns = static_cast<double>(now_ns - last_frame_ns_);
+        frame_interval_ns_ = frame_interval_ns_ == 0
+                                 ? interval_ns
+                                 : 0.9 * frame_interval_ns_ + 0.1 * interval_ns;
+    }
+    last_frame_ns_ = now_ns;
+    add(counters_.frames, 1);
+    add(counters_.bytes, reader_->frame_bytes());
+    counters_.cube_frames.store(cube.end.frames);
+    counters_.last_cnt0.store(info.cnt0);
+    counters_.last_frame_ns.store(row.logged_ns);
+    end_when_full();
+}
+
+// -- cubes -----------------------------------------------------------------------------------
+
+std::size_t Capture::next_header_bytes() const noexcept {
+    std::size_t bytes = header_bytes_.load();
+    const std::size_t expected = header_keywords_.load();
+    const std::size_t keywords = reader_ ? reader_->file().shape().keywords : expected;
+    if (keywords > expected) {  // re-created with more; Python has not said yet
+        const std::size_t more = (keywords - expected) * kCardBytes;
+        bytes += (more + kFitsBlock - 1) / kFitsBlock * kFitsBlock;
+    }
+    return bytes;
+}
+
+std::int64_t Capture::cube_time_ns(const FrameRow& row) const noexcept {
+    return cubes_[*cube_].start.acquisition_times ? row.acquired_ns : row.logged_ns;
+}
+
+// Whether the frame cannot be in the current cube: times in a cube go forward, in one UTC day.
+std::optional<CubeEndReason> Capture::boundary(const FrameRow& row) noexcept {
+    const Cube& cube = cubes_[*cube_];
+    const std::int64_t time_ns = cube_time_ns(row);
+    if (time_ns == 0) return std::nullopt;
+    if (day_of(time_ns) != cube_day_) return CubeEndReason::utc_midnight;
+    const FrameRow& first = cube.start.first;
+    const std::int64_t begin_ns =
+        cube.start.acquisition_times ? first.acquired_ns : first.logged_ns;
+    if (time_ns < begin_ns || time_ns + kClockStep_ns < cube.end.last_time_ns) {
+        return CubeEndReason::clock_step;
+    }
+    return std::nullopt;
+}
+
+// Ends the cube before the frame just copied, which becomes the first of the next.
+bool Capture::split(CubeEndReason reason) {
+    fill_end(reason);
+    const std::size_t header_bytes = next_header_bytes();
+    while (!placer_.split(header_bytes)) {
+        if (abort_.load()) return false;
+        std::this_thread::sleep_for(kMemoryPause);
+    }
+    ++cubes_ended_;
+    cube_.reset();
+    cube_header_bytes_ = header_bytes;
+    while (!take_cube_index()) {
+        if (abort_.load()) return false;
+        std::this_thread::sleep_for(kMemoryPause);
+    }
+    return true;
+}
+
+void Capture::begin_cube(const FrameRow& row) {
+    cube_ = std::exchange(spare_cube_, std::nullopt);
+    placer_.set_cube(*cube_);
+    Cube& cube = cubes_[*cube_];
+    add(counters_.cubes, 1);
+    CubeStart& start = cube.start;
+    start.number = counters_.cubes.load();
+    start.type = geometry_.type;
+    start.width = geometry_.width;
+    start.height = geometry_.height;
+    start.planned_frames = std::max<std::uint32_t>(cube_size_.load(), 1);
+    start.header_bytes = cube_header_bytes_;
+    start.frame_bytes = frame_bytes_;
+    start.acquisition_times = row.acquired_ns != 0;
+    start.first = row;
+    start.keywords.assign(keywords_.entries(), keywords_.entries() + keywords_.used());
+    keywords_.changes([](const KeywordEntry&) {});  // from here on
+    cube.end.frames = 0;
+    cube.end.lost = cube.end.torn = cube.end.lost_at_end = 0;
+    cube.end.keyword_changes = 0;
+    cube.end.last_time_ns = 0;
+    cube.disk = CubeOnDisk{};
+    cube.opened.store(Opened::pending);
+    cube_day_ = day_of(cube_time_ns(row));
+    last_hand_over_ns_ = monotonic_now_ns();
+    last_handed_over_ = 0;
+    counters_.cube_planned.store(start.planned_frames);
+    events_.push(EventKind::cube_started, *cube_, 0, "");
+}
+
+void Capture::note_keywords(Cube& cube) noexcept {
+    keywords_.changes([&cube](const KeywordEntry& entry) {
+        CubeEnd& end = cube.end;
+        if (end.keyword_changes < kMaxKeywordChanges) {
+            end.changes[end.keyword_changes] = {static_cast<std::int32_t>(end.frames), entry};
+        }
+        ++end.keyword_changes;
+    });
+}
+
+void Capture::fill_end(CubeEndReason reason) noexcept { cubes_[*cube_].end.reason = reason; }
+
+void Capture::end_cube(CubeEndReason reason) {
+    fill_end(reason);
+    placer_.end();
+    cube_.reset();
+    ++cubes_ended_;
+    counters_.cube_frames.store(0);
+    if (cubes_ended_ >= config_.max_cubes) limit_reached_ = true;
+}
+
+void Capture::end_when_full() {
+    const Cube& cube = cubes_[*cube_];
+    if (counters_.frames.load() >= config_.max_frames) {
+        limit_reached_ = true;
+        end_cube(CubeEndReason::frame_limit);
+    } else if (cube.end.frames >= cube.start.planned_frames) {
+        end_cube(CubeEndReason::cube_size);
+    }
+}
+
+// -- chores ----------------------------------------------------------------------------------
+
+void Capture::idle_work() {
+    if (next_cube_.exchange(false) && cube_) end_cube(CubeEndReason::next_cube);
+    if (!cube_) return;
+    const std::int64_t now_ns = monotonic_now_ns();
+    const std::int64_t timeout_ns = config_.timeout.count();
+    if (timeout_ns > 0 && now_ns - last_frame_ns_ > timeout_ns) {
+        end_cube(CubeEndReason::timeout);
+        return;
+    }
+    flush_when_due(now_ns);
+}
+
+void Capture::flush_when_due(std::int64_t now_ns) {
+    if (placer_.handed_over() != last_handed_over_ || !placer_.has_unflushed()) {
+        last_handed_over_ = placer_.handed_over();
+        last_hand_over_ns_ = now_ns;
+    } else if (now_ns - last_hand_over_ns_ > kFlushAge_ns && disk_.idle()) {
+        placer_.flush();
+        last_hand_over_ns_ = now_ns;
+    }
+}
+
+void Capture::memory_is(bool full) {
+    if (counters_.memory_full.load(std::memory_order_relaxed) == full) return;
+    counters_.memory_full.store(full);
+    was_full_ = was_full_ || full;
+    events_.push(full ? EventKind::memory_full : EventKind::memory_freed, 0, 0, "");
+}
+
+void Capture::finish() {
+    std::uint64_t lost_at_end = lost_with_stream_;  // counted when the stream went
+    if (reader_ && stopping_ && stop_at_cnt0_ > reader_->last_cnt0()) {
+        const std::uint64_t unread = stop_at_cnt0_ - reader_->last_cnt0();
+        lost_at_end += unread;
+        add(counters_.lost, unread);
+        add(counters_.torn, std::min(unread, reader_->torn_since_last()));
+    }
+    if (cube_) {
+        cubes_[*cube_].end.lost_at_end = lost_at_end;
+        end_cube(CubeEndReason::stop);
+    }
+    reader_.reset();
+    counters_.attached.store(false);
+    events_.push(EventKind::finished, 0, static_cast<std::int64_t>(lost_at_end),
+                 limit_reached_ ? "limit reached" : "stopped");
+}
+
+}  // namespace vampires

@@ -1,0 +1,168 @@
+// The thread that takes frames out of the stream and into chunks, one pass each.
+//
+// After attaching it does not allocate, lock, log or wait for the disk. Every frame the stream
+// counts ends in a row of a cube, or in the `lost` of the row after it.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "chunk_pool.hpp"
+#include "cube.hpp"
+#include "disk_writer.hpp"
+#include "engine_events.hpp"
+#include "frame_placer.hpp"
+#include "keyword_watch.hpp"
+#include "pixel_kernels.hpp"
+#include "stream_reader.hpp"
+
+namespace vampires {
+
+struct CaptureConfig {
+    std::string directory;
+    std::string stream;
+    bool rolling = false;
+    std::uint32_t cube_size = 1000;
+    std::size_t header_bytes = kFitsBlock;   // room for the header of a stream
+    std::uint16_t header_keywords = 0;       // that has this many keywords
+    std::int64_t tai_offset_ns = -1;          // -1: ask the kernel
+    std::chrono::nanoseconds timeout{0};      // a cube ends when no frame came for so long; 0: never
+    std::uint64_t max_frames = std::numeric_limits<std::uint64_t>::max();
+    std::uint64_t max_cubes = std::numeric_limits<std::uint64_t>::max();
+};
+
+// Each counter is written by the capture thread alone.
+struct CaptureCounters {
+    std::atomic<std::uint64_t> frames{0};      // copied into chunks
+    std::atomic<std::uint64_t> lost{0};        // published, not copied; torn ones included
+    std::atomic<std::uint64_t> torn{0};        // of those, caught half overwritten
+    std::atomic<std::uint64_t> bytes{0};       // of the stream's pixels, copied
+    std::atomic<std::uint64_t> cubes{0};       // begun
+    std::atomic<std::uint32_t> cube_frames{0}; // in the current cube
+    std::atomic<std::uint32_t> cube_planned{0};
+    std::atomic<std::uint64_t> last_cnt0{0};
+    std::atomic<std::int64_t> last_frame_ns{0};  // logger clock
+    std::atomic<bool> attached{false};
+    std::atomic<bool> memory_full{false};
+};
+
+class Capture {
+  public:
+    Capture(const CaptureConfig& config, ChunkPool& pool, CubeTable& cubes, EventQueue& events,
+            const DiskWriter& disk);
+    ~Capture();
+
+    void start(int priority, const std::vector<int>& cpus);
+    void join();
+
+    // Asks; the thread acts within milliseconds. Frames published before the call are still
+    // logged by stop().
+    void stop() noexcept { stop_.store(true); }
+    // As stop(), but frames that have no room in memory are given up.
+    void abort() noexcept {
+        abort_.store(true);
+        stop_.store(true);
+    }
+    void next_cube() noexcept { next_cube_.store(true); }
+    void set_cube_size(std::uint32_t frames) noexcept { cube_size_.store(frames); }
+    // Room for the header of the next cube, enough for this many keywords.
+    void set_header(std::size_t bytes, std::uint16_t keywords) noexcept {
+        header_bytes_.store(bytes);
+        header_keywords_.store(keywords);
+    }
+
+    const CaptureCounters& counters() const noexcept { return counters_; }
+
+  private:
+    // The shape of what is logged; a cube holds frames of one shape.
+    struct Geometry {
+        PixelType type{};
+        std::uint32_t width = 0;
+        std::uint32_t height = 0;
+        bool operator==(const Geometry&) const = default;
+    };
+
+    void run();
+    bool done();
+    bool try_attach();
+    void attach(std::shared_ptr<StreamFile> file);
+    void check_loggable(const StreamFile& file) const;
+    void refuse(const std::string& why, std::uint64_t inode);
+    void look_after_stream();
+    void detach(FileFate fate);
+    void continue_count(const StreamFile& file);
+    bool capture_some();
+    bool capture_one();
+    bool room_for_frame();
+    bool take_cube_index();
+    std::uint32_t convert(const FrameTicket& ticket) const noexcept;
+    void keep(const FrameInfo& info, bool newest, std::uint32_t sum);
+    FrameRow row_of(const FrameInfo& info) noexcept;
+    std::int64_t cube_time_ns(const FrameRow& row) const noexcept;
+    std::optional<CubeEndReason> boundary(const FrameRow& row) noexcept;
+    bool split(CubeEndReason reason);
+    void begin_cube(const FrameRow& row);
+    void note_keywords(Cube& cube) noexcept;
+    void end_cube(CubeEndReason reason);
+    void fill_end(CubeEndReason reason) noexcept;
+    void end_when_full();
+    void idle_work();
+    void flush_when_due(std::int64_t now_ns);
+    void memory_is(bool full);
+    void finish();
+    std::size_t next_header_bytes() const noexcept;
+
+    const CaptureConfig config_;
+    ChunkPool& pool_;
+    CubeTable& cubes_;
+    EventQueue& events_;
+    const DiskWriter& disk_;
+    std::thread thread_;
+    CaptureCounters counters_;
+
+    // Orders from Python, read by the thread.
+    std::atomic<bool> stop_{false};
+    std::atomic<bool> abort_{false};
+    std::atomic<bool> next_cube_{false};
+    std::atomic<std::uint32_t> cube_size_;
+    std::atomic<std::size_t> header_bytes_;
+    std::atomic<std::uint16_t> header_keywords_;
+
+    // All below is the thread's own.
+    std::unique_ptr<StreamReader> reader_;
+    FramePlacer placer_;
+    KeywordWatch keywords_;
+    Geometry geometry_;
+    std::size_t frame_bytes_ = 0;  // in the file
+
+    std::optional<std::uint32_t> spare_cube_;  // an index taken and not yet used
+    std::optional<std::uint32_t> cube_;        // being filled
+    std::size_t cube_header_bytes_ = 0;
+    std::int64_t cube_day_ = 0;
+    std::uint64_t cubes_ended_ = 0;
+
+    bool was_full_ = false;           // memory was full since the last frame kept
+    bool recreated_ = false;          // the next frame is the first after a re-creation
+    std::uint64_t lost_with_stream_ = 0;  // unread when the stream went; due in the next row
+    std::uint64_t refused_inode_ = 0;     // so that a refusal is said once
+    bool stopping_ = false;
+    bool limit_reached_ = false;
+    std::uint64_t stop_at_cnt0_ = 0;
+    std::int64_t stop_deadline_ns_ = 0;  // for a frame that is still being written
+    std::int64_t last_frame_ns_ = 0;     // monotonic, as all below
+    std::int64_t last_hand_over_ns_ = 0;
+    std::uint64_t last_handed_over_ = 0;
+    std::int64_t fate_checked_ns_ = 0;
+    std::int64_t gone_since_ns_ = 0;
+    std::uint64_t gone_at_cnt0_ = 0;
+    double frame_interval_ns_ = 0;  // of the stream, smoothed
+};
+
+}  // namespace vampires

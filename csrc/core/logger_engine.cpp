@@ -1,0 +1,89 @@
+#include "logger_engine.hpp"
+
+#include <algorithm>
+#include <system_error>
+
+namespace vampires {
+
+LoggerEngine::LoggerEngine(const EngineConfig& config)
+    : config_(config),
+      pool_(config.ring_memory_bytes, CubeTable::kCubes),
+      disk_(pool_, cubes_, disk_events_),
+      capture_(config.capture, pool_, cubes_, capture_events_, disk_) {}
+
+LoggerEngine::~LoggerEngine() {
+    capture_.abort();
+    disk_.give_up();
+    for (std::uint32_t cube = 0; cube < CubeTable::kCubes; ++cube) {
+        if (cubes_[cube].opened.load() == Opened::pending) abandon_cube(cube);
+    }
+    close();
+}
+
+void LoggerEngine::start() {
+    disk_.start(std::max(config_.priority - 1, 0), config_.cpus);
+    capture_.start(config_.priority, config_.cpus);
+}
+
+bool LoggerEngine::next_event(Event& event, std::chrono::nanoseconds timeout) {
+    // Rung after each push, so one ring stands for at least one event in one of the queues.
+    if (!bell_.try_acquire_for(timeout)) return false;
+    return capture_events_.try_pop(event) || disk_events_.try_pop(event);
+}
+
+void LoggerEngine::open_cube(std::uint32_t index, const CubeFileNames& names,
+                             std::span<const std::byte> header) {
+    Cube& cube = cubes_[index];
+    if (header.size() != cube.start.header_bytes) {
+        throw std::invalid_argument("the header has " + std::to_string(header.size()) +
+                                    " bytes, the cube has room for exactly " +
+                                    std::to_string(cube.start.header_bytes));
+    }
+    const std::uint64_t data_bytes =
+        std::uint64_t{cube.start.planned_frames} * cube.start.frame_bytes;
+    cube.file.open(names, header.size() + data_bytes);
+    cube.header.assign(header.begin(), header.end());
+    cube.opened.store(Opened::open);
+    cube.opened.notify_all();
+}
+
+void LoggerEngine::abandon_cube(std::uint32_t index) noexcept {
+    cubes_[index].opened.store(Opened::abandoned);
+    cubes_[index].opened.notify_all();
+}
+
+std::vector<std::byte> LoggerEngine::cube_rows(std::uint32_t index) {
+    Cube& cube = cubes_[index];
+    return cube.disk.frames == 0 ? std::vector<std::byte>{} : cube.file.read_rows(cube.disk.frames);
+}
+
+void LoggerEngine::shrink_cube(std::uint32_t index, std::uint32_t frames) {
+    Cube& cube = cubes_[index];
+    if (frames >= cube.disk.frames) return;
+    cube.disk.data_sum =
+        cube.file.read_data_sum(cube.start.header_bytes, frames * cube.start.frame_bytes);
+    cube.disk.frames = frames;
+}
+
+void LoggerEngine::finish_cube(std::uint32_t index, std::span<const std::byte> header,
+                               std::span<const std::byte> extension) {
+    Cube& cube = cubes_[index];
+    cube.file.finish(header, std::uint64_t{cube.disk.frames} * cube.start.frame_bytes, extension);
+}
+
+void LoggerEngine::release_cube(std::uint32_t index) noexcept {
+    cubes_[index].file.close();
+    cubes_.free.try_push(index);
+}
+
+void LoggerEngine::discard_cube(std::uint32_t index) noexcept {
+    cubes_[index].file.discard();
+    cubes_.free.try_push(index);
+}
+
+void LoggerEngine::close() {
+    capture_.join();
+    disk_.stop();
+}
+
+}  // namespace vampires

@@ -1,0 +1,141 @@
+"""Fixtures of all tests: a stream folder of one's own, and processes that end with their test.
+
+Functions of a test take them by name: ``def test_x(shm_dir, start_command)``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# No deadline: no test asserts a time. No database: a run leaves nothing behind.
+settings.register_profile("vampires", deadline=None, database=None)
+settings.load_profile("vampires")
+
+_SHARED_MEMORY = Path("/dev/shm")
+# Helpers of the standard library that serve the whole run, not one test.
+_HELPERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def shm_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty stream folder, which ``$MILK_SHM_DIR`` names; gone after the test.
+
+    In shared memory where the machine has it. Fails the test that leaves a hidden (temporary)
+    file in it: whoever makes one has to rename or remove it.
+    """
+    parent = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else tmp_path
+    folder = Path(tempfile.mkdtemp(prefix="vampires-test-", dir=parent))
+    monkeypatch.setenv("MILK_SHM_DIR", str(folder))
+    try:
+        yield folder
+        hidden = sorted(entry.name for entry in folder.iterdir() if entry.name[0] == ".")
+    finally:
+        shutil.rmtree(folder)
+    if hidden:
+        pytest.fail(f"hidden files were left in the stream folder: {hidden}")
+
+
+@pytest.fixture
+def start_process(shm_dir: Path) -> Iterator[Start]:
+    """start_process([program, argument, ...], **popen_options) -> Popen with text pipes.
+
+    What still runs at the end of the test is killed. The stream folder is ``shm_dir``.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def start(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+        pipes |= {"stderr": subprocess.PIPE}
+        process = subprocess.Popen(arguments, text=True, **{**pipes, **options})
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()  # does nothing to one that has ended
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+@pytest.fixture
+def start_command(start_process: Start) -> Start:
+    """start_command("framesim", "--frames", "9") -> Popen of that vampires command."""
+
+    def start(command: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+        module = f"vampires.commands.{command.replace('-', '_')}"
+        return start_process([sys.executable, "-m", module, *map(str, arguments)], **options)
+
+    return start
+
+
+@pytest.fixture
+def run_command(start_command: Start) -> Run:
+    """run_command("framesim", ..., timeout=30) -> CompletedProcess; else TimeoutExpired."""
+
+    def run(
+        command: str, *arguments: object, timeout: float = 30, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        process = start_command(command, *arguments, **options)
+        out, err = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture
+def start_python(start_process: Start) -> Start:
+    """start_python(source, argument, ...) -> Popen of a Python that runs the source text."""
+
+    def start(source: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+        return start_process([sys.executable, "-c", source, *map(str, arguments)], **options)
+
+    return start
+
+
+@pytest.fixture(autouse=True)
+def no_child_process_survives() -> Iterator[None]:
+    """Fails the test that leaves a process of its own running, and ends that process."""
+    before = _living_children()
+    yield
+    survivors = _living_children() - before
+    for pid in survivors:
+        os.kill(pid, signal.SIGKILL)
+    if survivors:
+        pytest.fail(f"child processes survived the test: {sorted(survivors)}")
+
+
+def _living_children() -> set[int]:
+    """Children of this process that are neither dead nor helpers; empty where /proc lacks."""
+    children = set()
+    for listing in Path("/proc/self/task").glob("*/children"):
+        try:
+            pids = listing.read_text().split()
+        except OSError:  # that thread has just ended
+            continue
+        children |= {int(pid) for pid in pids if _is_living(int(pid))}
+    return children
+
+
+def _is_living(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return state not in "ZX" and not any(helper in command_line for helper in _HELPERS)

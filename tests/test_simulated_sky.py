@@ -1,0 +1,179 @@
+"""Pools of simulated frames: the same for the same arguments, and true to the detector."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vampires import cameras, simulated_sky
+
+ALL_DTYPES = [str(dtype) for dtype in simulated_sky.STREAM_DTYPES]
+
+
+def brightest_pixel(image: np.ndarray) -> tuple[int, int]:
+    y, x = np.unravel_index(np.argmax(image), image.shape)
+    return int(y), int(x)
+
+
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+def test_the_sky_is_the_same_for_the_same_seed_in_every_dtype(dtype):
+    first, second = (simulated_sky.sky_pool((24, 20), 1, dtype, 7) for _ in range(2))
+    assert first.dtype == np.dtype(dtype)
+    assert first.shape == (8, 24, 20)
+    assert np.array_equal(first, second)
+
+
+def test_the_sky_differs_by_seed_by_camera_and_by_frame():
+    def pool(camera: int, seed: int) -> np.ndarray:
+        return simulated_sky.sky_pool((24, 20), camera, "uint16", seed)
+
+    assert not np.array_equal(pool(1, 0), pool(1, 1))
+    assert not np.array_equal(pool(1, 0), pool(2, 0))
+    frames = pool(1, 0)
+    assert len({frame.tobytes() for frame in frames}) == len(frames)
+
+
+@pytest.mark.parametrize(
+    ("mode", "camera", "n_fields"),
+    [
+        ("MBI", 1, 4),
+        ("MBI", 2, 4),
+        ("mbi_reduced", 1, 3),
+        ("MBI_REDUCED", 2, 3),
+        ("ONEARC", 1, 1),
+    ],
+)
+def test_a_star_stands_in_the_middle_of_each_field(mode, camera, n_fields):
+    frame = simulated_sky.sky_pool(mode, camera, "uint16", 0, frames=1)[0]
+    fields = simulated_sky.star_fields(mode, camera)
+    assert len(fields) == n_fields
+    for field in fields:
+        x, y = round(field.x), round(field.y)
+        near = frame[max(y - 200, 0) : y + 200, max(x - 200, 0) : x + 200]
+        star_y, star_x = brightest_pixel(near)
+        assert (star_y + max(y - 200, 0), star_x + max(x - 200, 0)) == (y, x)
+        assert near.max() > 50 * cameras.BIAS_ADU
+
+
+def test_the_fields_of_mbi_reduced_are_those_of_mbi_without_610_nm():
+    for camera in cameras.CAMERAS:
+        places = {}
+        for mode in ("MBI", "MBI_REDUCED"):
+            crop = cameras.crop(mode, camera)
+            places[mode] = {
+                (field.wavelength_nm, field.x + crop.x0, field.y + crop.y0)
+                for field in simulated_sky.star_fields(mode, camera)
+            }
+        assert places["MBI_REDUCED"] < places["MBI"]
+        ((wavelength_nm, _, sensor_y),) = places["MBI"] - places["MBI_REDUCED"]
+        reduced = cameras.crop("MBI_REDUCED", camera)
+        assert wavelength_nm == 610.0
+        assert not reduced.y0 <= sensor_y <= reduced.y1
+
+
+@pytest.mark.parametrize("wavelength_nm", [610.0, 760.0])
+def test_the_core_of_the_star_is_as_wide_as_the_telescope_makes_it(wavelength_nm):
+    flat = np.zeros((256, 256))
+    scale_mas = cameras.PLATE_SCALE_MAS[1]
+    image = simulated_sky._star_image(flat, wavelength_nm, scale_mas)
+    assert brightest_pixel(image) == (256, 256)
+    above_half = np.count_nonzero(image > image.max() / 2)
+    width_mas = 2 * np.sqrt(above_half / np.pi) * scale_mas
+    lambda_over_d_mas = wavelength_nm * 1e-9 / 8.0 * 206264806.2
+    assert width_mas == pytest.approx(lambda_over_d_mas, rel=0.12)
+
+
+def test_speckles_move_from_frame_to_frame(monkeypatch):
+    monkeypatch.setattr(
+        simulated_sky, "_expose", lambda light, chip, random: light.astype(np.float32)
+    )
+    pool = simulated_sky.sky_pool((120, 120), 1, "float32", 0)
+    near = [np.corrcoef(pool[0][90:].ravel(), frame[90:].ravel())[0, 1] for frame in pool[1:]]
+    assert max(near) < 0.9
+    assert near[3] < max(near[0], near[-1])
+
+
+@pytest.mark.parametrize(
+    ("readout", "noise_e", "gain"), [("FAST", 0.403, 0.103), ("SLOW", 0.245, 0.105)]
+)
+def test_dark_pixels_have_the_bias_and_read_noise_of_the_detector(readout, noise_e, gain):
+    frame = simulated_sky.sky_pool("MBI", 1, "float32", 0, readout=readout, frames=1)[0]
+    dark = frame[:500, :1500]  # no field of view is there
+    assert dark.mean() == pytest.approx(cameras.BIAS_ADU, abs=0.1)
+    assert dark.std() == pytest.approx(noise_e / gain, rel=0.05)
+
+
+def test_photon_noise_passes_through_the_gain():
+    chip = cameras.detector(1)
+    light = np.full((400, 400), 900.0)
+    adu = simulated_sky._expose(light, chip, np.random.default_rng(0))
+    assert adu.mean() == pytest.approx(200 + 900 / chip.gain_e_per_adu, rel=1e-3)
+    assert adu.std() == pytest.approx(30 / chip.gain_e_per_adu, rel=0.02)
+
+
+def test_the_pupil_mode_shows_the_obscured_pupil():
+    frame = simulated_sky.sky_pool("PUPIL", 2, "uint16", 0, frames=1)[0]
+    centre = frame[370:390, 370:390].mean()
+    lit = frame[370:390, 600:620].mean()
+    assert lit > 3 * centre
+    assert frame[:20, :20].mean() == pytest.approx(centre, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest"), [("int8", 127), ("uint8", 255), ("int16", 32767)]
+)
+def test_integers_are_rounded_and_clipped_to_their_range(dtype, largest):
+    frame = np.zeros((1, 3), dtype)
+    simulated_sky._store_adu(np.float32([[-1e6, 168.7, 1e6]]), frame)
+    middle = 11 if frame.dtype.itemsize == 1 else 169
+    assert frame.tolist() == [[np.iinfo(dtype).min, middle, largest]]
+
+
+def test_complex_frames_have_an_imaginary_part_of_their_own():
+    frame = simulated_sky.sky_pool((24, 20), 1, "complex64", 0)[0]
+    assert np.array_equal(frame.imag, frame.real[::-1, ::-1])
+    assert not np.array_equal(frame.imag, frame.real)
+
+
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+def test_every_pixel_of_a_ramp_tells_its_position_and_frame(dtype):
+    pool = simulated_sky.counter_pool((6, 7), dtype)
+    assert pool.dtype == np.dtype(dtype)
+    assert all(len(np.unique(frame)) == 42 for frame in pool)
+    assert len({frame.tobytes() for frame in pool}) == len(pool) == 8
+
+
+def test_a_ramp_uses_every_byte_of_a_wide_pixel():
+    pixels = simulated_sky.counter_pool((64, 64), "int64", frames=1).reshape(-1, 1)
+    assert (np.ptp(pixels.view(np.uint8).astype(int), axis=0) > 0).all()
+
+
+def test_large_frames_get_a_smaller_pool():
+    assert simulated_sky.pool_frames((1096, 2236)) == 8
+    assert simulated_sky.pool_frames(cameras.SENSOR_SHAPE) == 2
+
+
+@pytest.mark.parametrize("pattern", ["sky", "counter"])
+def test_a_pool_is_found_by_the_name_of_its_pattern(pattern):
+    made = {
+        "sky": simulated_sky.sky_pool("HALFARC", 2, "int32", 3),
+        "counter": simulated_sky.counter_pool((268, 268), "int32"),
+    }
+    assert np.array_equal(
+        simulated_sky.frame_pool(pattern, "HALFARC", 2, "int32", 3), made[pattern]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("stars", (8, 8)), "'stars': expected sky or counter"),
+        (("sky", (0, 8)), "0 x 8 pixels"),
+        (("sky", "NOMODE"), "'NOMODE': expected one of FULL"),
+        (("counter", (8, 8), 1, "bool"), "bool: expected one of uint8"),
+        (("counter", (8, 8), 1, "pixel"), "pixel: expected one of uint8"),
+    ],
+)
+def test_a_pool_that_cannot_be_is_an_error_that_says_what_can(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        simulated_sky.frame_pool(*arguments)

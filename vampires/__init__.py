@@ -1,0 +1,22 @@
+"""Data acquisition for SCExAO/VAMPIRES: camera streams to FITS cubes, every frame accounted for.
+
+>>> from vampires import Stream
+>>> with Stream.open("vcam1") as stream:
+...     frame, info = stream.read(timeout=1.0)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vampires.stream import Stream
+
+__all__ = ["Stream"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the compiled core when it is first asked for."""
+    if name == "Stream":
+        from vampires.stream import Stream
+
+        return Stream
+    raise AttributeError(f"module 'vampires' has no attribute {name!r}")

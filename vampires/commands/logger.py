@@ -1,0 +1,255 @@
+"""vampires-logger: every frame of a stream into FITS cubes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vampires import _core
+from vampires.commands.common import (
+    CommandParser,
+    UserError,
+    number_in,
+    parse_bytes,
+    setup_signals,
+    user_errors,
+)
+from vampires.logger import Logger, LoggerConfig, LoggerResult
+
+PROG = "vampires-logger"
+EXIT_LOST = 3
+DEFAULT_RING_MEMORY = "4GiB"
+
+DESCRIPTION = """\
+Logs every frame of a shared-memory stream into FITS cubes, and proves that it did: each file
+has a table FRAMES with a row for every frame and the number of frames lost before it.
+
+Files appear complete, as ROOT/YYYYMMDD/STREAM/STREAM_HH:MM:SS.nnnnnnnnn.fits with a .txt of
+frame times beside it. Ctrl-C or SIGTERM ends logging after all frames are on disk; SIGUSR1
+ends the current cube and begins another.
+
+exit status: 0 no frame lost; 3 frames lost (the files say which); 2 could not start."""
+
+EXAMPLE = f"""\
+  {PROG} vcam1 --dir /mnt/fuuu/ARCHIVED_DATA --cube-size 250
+  {PROG} vcam2 --dir ./data --cube-size 100 --cubes 3 --json"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(PROG, DESCRIPTION, EXAMPLE)
+    add = parser.add_argument
+    add("stream", metavar="STREAM", help="name of the stream, such as vcam1")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--dir", metavar="ROOT", help="files go to ROOT/YYYYMMDD/STREAM")
+    place.add_argument("--exact-dir", metavar="DIR", help="files go to DIR itself")
+    add("--cube-size", type=number_in(int, 1), default=1000, metavar="N", help="frames a cube")
+    add("--cubes", type=number_in(int, 1), metavar="N", help="end after N cubes")
+    add("--frames", type=number_in(int, 1), metavar="N", help="end after N frames")
+    add(
+        "--ring-memory",
+        type=parse_bytes,
+        metavar="SIZE",
+        help=f"frames wait here for the disk (default: {DEFAULT_RING_MEMORY}, "
+        "less where the machine has not twice that free)",
+    )
+    add(
+        "--timeout",
+        type=number_in(float, 0),
+        default=10.0,
+        metavar="S",
+        help="a cube ends when no frame came for S seconds; 0: never",
+    )
+    add("--rolling", action="store_true", help="a 3D stream whose cnt1 is its newest slice")
+    add("--rt-priority", type=number_in(int, 0), default=0, metavar="P", help="SCHED_FIFO 1-99")
+    add("--cpus", type=_cpu_list, default=(), metavar="LIST", help="CPUs to run on, as 2,4-6")
+    add("--json", action="store_true", help="at the end one JSON object on standard output")
+    return parser
+
+
+def _cpu_list(text: str) -> tuple[int, ...]:
+    cpus: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise argparse.ArgumentTypeError(f"found {text!r}, expected CPUs such as 2,4-6")
+        cpus += range(int(first), int(last or first) + 1)
+    return tuple(cpus)
+
+
+def _available_memory() -> int:
+    with open("/proc/meminfo", encoding="ascii") as meminfo:
+        for line in meminfo:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _ring_memory(asked: int | None) -> int:
+    available = _available_memory()
+    if asked is None:
+        return min(parse_bytes(DEFAULT_RING_MEMORY), available // 2)
+    if asked > available:
+        raise UserError(
+            f"--ring-memory is {asked / 2**30:.2f} GiB, the machine has "
+            f"{available / 2**30:.2f} GiB free; give less, or close other programs"
+        )
+    return asked
+
+
+def _prepared_root(text: str) -> Path:
+    """The directory, made if its parent is there, and proven to take files."""
+    root = Path(text)
+    if not root.parent.is_dir():
+        raise UserError(
+            f"no directory {root.parent}; is its disk mounted? "
+            f"If it is right, make it with: mkdir -p {root}"
+        )
+    try:
+        root.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=root, prefix=".vampires-probe-"):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {root}: {error.strerror}; choose another directory"
+        ) from None
+    return root
+
+
+def _checked_stream(name: str, shm_dir: str, *, rolling: bool) -> None:
+    try:
+        file = _core.StreamFile.open(shm_dir, name)
+    except _core.StreamNotFound:
+        there = ", ".join(_core.list_streams(shm_dir)) or "none"
+        raise UserError(
+            f"no stream {name!r} in {shm_dir}; streams there: {there}. "
+            "Start the camera, or set MILK_SHM_DIR"
+        ) from None
+    except _core.StreamError as error:
+        raise UserError(str(error)) from None
+    if file.dtype.kind == "c":
+        raise UserError(
+            f"stream {name!r} is {file.dtype}: FITS images have no complex pixels; log its "
+            "real and imaginary parts as streams of their own"
+        )
+    if rolling and len(file.shape) != 3 and not file.temporal_ring:
+        raise UserError(f"stream {name!r} has shape {file.shape}: --rolling needs a 3D stream")
+    if not rolling and len(file.shape) == 3:
+        raise UserError(
+            f"stream {name!r} is 3D, {file.shape} [z, y, x], and no temporal ring; a cube holds "
+            "2D frames. If cnt1 is its newest slice, log it with --rolling"
+        )
+
+
+def _config(args: argparse.Namespace) -> LoggerConfig:
+    shm_dir = _core.stream_directory()
+    _checked_stream(args.stream, shm_dir, rolling=args.rolling)
+    if not args.stream.isalnum():
+        _say(
+            f"the name {args.stream!r} is not letters and digits only; the archive and the "
+            "reduction pipeline split file names on other characters"
+        )
+    return LoggerConfig(
+        stream=args.stream,
+        root=_prepared_root(args.dir or args.exact_dir),
+        shm_dir=Path(shm_dir),
+        exact_dir=args.exact_dir is not None,
+        cube_size=args.cube_size,
+        cubes=args.cubes,
+        frames=args.frames,
+        ring_memory_bytes=_ring_memory(args.ring_memory),
+        timeout_s=args.timeout,
+        rt_priority=args.rt_priority,
+        cpus=args.cpus,
+        rolling=args.rolling,
+    )
+
+
+def _say(text: str) -> None:
+    print(f"{PROG}: {text}", file=sys.stderr, flush=True)
+
+
+class _Progress:
+    """One line that is written over on a terminal, a line now and then elsewhere."""
+
+    TERMINAL_S = 0.5
+    FILE_S = 10.0
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+        self._terminal = sys.stderr.isatty()
+        self._interval_s = self.TERMINAL_S if self._terminal else self.FILE_S
+        self._last = time.monotonic()
+        self._before = logger.status()
+        self._lost_told = 0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._last < min(self._interval_s, 1.0):
+            return
+        status = self._logger.status()
+        lost = status["lost"]
+        if lost > self._lost_told:
+            self.clear()
+            _say(f"{lost - self._lost_told} frames lost ({lost} in all)")
+            self._lost_told = lost
+        if now - self._last < self._interval_s:
+            return
+        self._show(status, now - self._last)
+        self._before, self._last = status, now
+
+    def _show(self, status: dict[str, Any], seconds: float) -> None:
+        rate = (status["frames"] - self._before["frames"]) / seconds
+        speed = (status["bytes"] - self._before["bytes"]) / seconds / 1e6
+        stream = self._logger.config.stream
+        line = (
+            f"{stream} {rate:8.1f} Hz {speed:7.1f} MB/s | {status['frames']} frames, "
+            f"{status['lost']} lost, {status['torn']} torn | "
+            f"cube {status['cubes']}: {status['cube_frames']}/{status['cube_planned']} | "
+            f"memory {100 * status['chunks_in_use'] / status['chunks']:.0f}%"
+        )
+        end = "" if self._terminal else "\n"
+        print(("\r\x1b[K" if self._terminal else "") + line, end=end, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _summary(result: LoggerResult) -> str:
+    speed = result.bytes / result.seconds / 1e6 if result.seconds else 0.0
+    return (
+        f"{result.stream}: {result.frames_seen} frames seen, {result.frames_logged} logged, "
+        f"{result.lost} lost ({result.torn} of them torn), {len(result.files)} files, "
+        f"{speed:.1f} MB/s over {result.seconds:.1f} s"
+    )
+
+
+@user_errors(PROG)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    args = _parser().parse_args(argv)
+    with setup_signals() as stop:
+        try:
+            config = _config(args)
+            logger = Logger(config, _say)
+        except (OSError, ValueError, _core.StreamError) as error:
+            raise UserError(str(error)) from None
+        signal.signal(signal.SIGUSR1, lambda number, frame: logger.next_cube())
+        where = config.root if config.exact_dir else config.root / "YYYYMMDD" / config.stream
+        _say(f"logging {config.stream} to {where}, {config.cube_size} frames a cube")
+        progress = _Progress(logger)
+        result = logger.run(stop, progress)
+        progress.clear()
+    if args.json:
+        print(json.dumps(asdict(result)))
+    _say(_summary(result))
+    return EXIT_LOST if result.lost else 0

@@ -1,0 +1,478 @@
+"""The logger: drives the engine, makes headers and names, finishes the files.
+
+The engine's threads move the pixels; this module runs once when a cube starts and once when it
+ends. All of it happens in the one thread that calls Logger.run().
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from vampires import _core
+from vampires.aux_header import AuxHeader, read_aux_header
+from vampires.cube_header import CubeFacts, KeywordChange, cube_header, reserve_bytes
+from vampires.cube_names import HiddenNames, cube_folder, final_names, hidden_names
+from vampires.frame_table import FRAME_DTYPE, Rows, frames_hdu
+from vampires.keywords import decode_keywords
+from vampires.sidecar import sidecar_text
+
+KEYWORD_BYTES = 128
+CARD_BYTES = 80
+BLOCK_BYTES = 2880
+# Header room is kept for every keyword slot of the stream up to this many, beyond it for those
+# in use and a few more.
+ROOMY_KEYWORDS = 400
+SPARE_KEYWORDS = 36
+# How often something that failed (a folder that cannot be written) is tried again.
+RETRY_S = 0.25
+# After a stop, how long a disk that refuses is waited for.
+PATIENCE_S = 2.0
+EVENT_WAIT_S = 0.05
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Stop(Protocol):
+    """Anything with is_set(), such as threading.Event."""
+
+    def is_set(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class LoggerConfig:
+    """What to log, and where.
+
+    root: files go to root/YYYYMMDD/stream, or into root itself with exact_dir. timeout_s: a
+    cube ends when no frame came for so long; 0: never. cubes, frames: stop after so many.
+    """
+
+    stream: str
+    root: Path
+    shm_dir: Path
+    exact_dir: bool = False
+    cube_size: int = 1000
+    cubes: int | None = None
+    frames: int | None = None
+    ring_memory_bytes: int = 4 << 30
+    timeout_s: float = 10.0
+    rt_priority: int = 0
+    cpus: tuple[int, ...] = ()
+    rolling: bool = False
+    tai_offset_ns: int = -1
+
+
+@dataclass
+class LoggerResult:
+    """What became of the frames; frames_seen == frames_logged + lost. bytes: of pixel data in
+    the files. seconds: from start to the end of the last file. torn: of the lost, those
+    caught half overwritten. files: in order."""
+
+    stream: str
+    frames_seen: int = 0
+    frames_logged: int = 0
+    lost: int = 0
+    torn: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    files: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _OpenCube:
+    """A cube between its first frame and its final name."""
+
+    index: int
+    start: dict[str, Any]
+    folder: Path
+    names: HiddenNames
+    aux: AuxHeader = field(default_factory=AuxHeader)
+    is_open: bool = False
+    written: bool = False
+    retry_at: float = 0.0
+    first_failure_at: float | None = None
+    date_ns: int = 0
+
+
+class Logger:
+    """Logs one stream into FITS cubes until told to stop.
+
+    report: called with one line of text for everything an observer should read.
+    """
+
+    def __init__(self, config: LoggerConfig, report: Callable[[str], None]) -> None:
+        self.config = config
+        self._report = report
+        file = _core.StreamFile.open(os.fspath(config.shm_dir), config.stream)
+        header_bytes = self._header_room(file)
+        self._engine = _core.LoggerEngine(
+            directory=os.fspath(config.shm_dir),
+            stream=config.stream,
+            cube_size=config.cube_size,
+            ring_memory_bytes=config.ring_memory_bytes,
+            header_bytes=header_bytes,
+            header_keywords=len(file.keywords_raw()) // KEYWORD_BYTES,
+            rolling=config.rolling,
+            timeout_s=config.timeout_s,
+            max_frames=config.frames,
+            max_cubes=config.cubes,
+            priority=config.rt_priority,
+            cpus=list(config.cpus),
+            tai_offset_ns=config.tai_offset_ns,
+        )
+        if self._engine.lock_note:
+            report(self._engine.lock_note)
+        self.result = LoggerResult(config.stream)
+        self._cubes: dict[int, _OpenCube] = {}
+        self._finished = False
+        self._stopped_at: float | None = None
+        self._notes: list[str] = []  # for the next header: losses that no row tells
+        self._lost_on_disk = 0  # captured, but in no file
+        self._failure = ""
+
+    # -- for whoever runs it ------------------------------------------------------------------
+
+    def run(self, stop: Stop, tick: Callable[[], None] = lambda: None) -> LoggerResult:
+        """Logs until stop is set, or the number of cubes or frames is reached.
+
+        tick is called about 20 times a second. All that was captured is in files at the end.
+        """
+        begun = time.monotonic()
+        self._engine.start()
+        try:
+            while not (self._finished and not self._cubes):
+                event = self._engine.next_event(EVENT_WAIT_S)
+                if event is not None:
+                    self._handle(*event)
+                if stop.is_set() and self._stopped_at is None:
+                    self._stopped_at = time.monotonic()
+                    self._engine.stop()
+                self._retry()
+                self._mind_the_disk()
+                self._count()
+                tick()
+        finally:
+            self._engine.abort()
+            self._engine.close()
+        self.result.seconds = time.monotonic() - begun
+        self._count()
+        return self.result
+
+    def next_cube(self) -> None:
+        """Ends the current cube; the next frame begins another."""
+        self._engine.next_cube()
+
+    def set_cube_size(self, frames: int) -> None:
+        """Takes effect with the next cube."""
+        self._engine.set_cube_size(frames)
+
+    def status(self) -> dict[str, Any]:
+        """Counters of the engine, as they are now."""
+        return self._engine.status()
+
+    # -- events -------------------------------------------------------------------------------
+
+    def _handle(self, kind: str, cube: int, value: int, text: str) -> None:
+        stream = self.config.stream
+        if kind == "cube_started":
+            self._cube_started(cube)
+        elif kind == "cube_written":
+            self._cubes[cube].written = True
+            self._finish(self._cubes[cube])
+        elif kind == "attached":
+            self._refresh_header_room()
+        elif kind == "refused":
+            self._report(f"not logging: {text}")
+        elif kind == "stream_gone" and text:
+            self._report(f"stream {stream} {text}; logging goes on when it is there again")
+        elif kind == "memory_full":
+            self._report("ring memory is full: the disk is too slow, frames may be lost now")
+        elif kind == "memory_freed":
+            self._report("ring memory has room again")
+        elif kind == "disk_error":
+            self._report(f"cannot write: {text}; trying again, frames wait in memory")
+        elif kind == "disk_recovered":
+            self._report("the disk takes data again")
+        elif kind == "note":
+            self._report(text)
+        elif kind == "finished":
+            self._finished = True
+
+    def _count(self) -> None:
+        status = self._engine.status()
+        self.result.torn = status["torn"]
+        self.result.lost = status["lost"] + self._lost_on_disk
+        self.result.frames_seen = status["lost"] + status["frames"]
+
+    # -- header room --------------------------------------------------------------------------
+
+    def _facts(self, **known: Any) -> CubeFacts:
+        now_ns = time.time_ns()
+        facts: dict[str, Any] = {
+            "stream": self.config.stream,
+            "dtype": "uint16",
+            "shape": (1, 1),
+            "n_frames": 0,
+            "t_first_ns": now_ns,
+            "t_last_ns": now_ns,
+            "time_source": "logger",
+            "cnt0_begin": 0,
+            "cnt0_end": 0,
+            "date_ns": now_ns,
+        }
+        return CubeFacts(**(facts | known))
+
+    def _header_room(self, file: _core.StreamFile) -> int:
+        """Bytes to keep for the header of a cube of this stream, as it is now."""
+        raw = file.keywords_raw()
+        slots = len(raw) // KEYWORD_BYTES
+        used = len(decode_keywords(raw))
+        more = slots - used if slots <= ROOMY_KEYWORDS else min(slots - used, SPARE_KEYWORDS)
+        aux = read_aux_header(self.config.shm_dir, self.config.stream)
+        bytes_now = reserve_bytes(self._facts(keywords_raw=raw), aux)
+        return bytes_now + -(-more * CARD_BYTES // BLOCK_BYTES) * BLOCK_BYTES
+
+    def _refresh_header_room(self) -> None:
+        try:
+            file = _core.StreamFile.open(os.fspath(self.config.shm_dir), self.config.stream)
+        except _core.StreamError:
+            return  # gone again; its next coming brings another event
+        slots = len(file.keywords_raw()) // KEYWORD_BYTES
+        self._engine.set_header(self._header_room(file), slots)
+
+    # -- a cube starts ------------------------------------------------------------------------
+
+    def _cube_started(self, index: int) -> None:
+        start = self._engine.cube_start(index)
+        config = self.config
+        folder = cube_folder(config.root, config.stream, start["time_ns"], exact=config.exact_dir)
+        names = hidden_names(folder, config.stream, start["time_ns"])
+        cube = _OpenCube(index, start, folder, names, date_ns=time.time_ns())
+        cube.aux = read_aux_header(config.shm_dir, config.stream)
+        self._cubes[index] = cube
+        self._open(cube)
+        self._refresh_header_room()  # the auxiliary header may have grown
+
+    def _open(self, cube: _OpenCube) -> None:
+        facts = self._start_facts(cube, n_frames=cube.start["planned_frames"])
+        try:
+            cube.folder.mkdir(parents=True, exist_ok=True)
+            self._engine.open_cube(
+                cube.index,
+                os.fspath(cube.names.cube),
+                os.fspath(cube.names.frames),
+                self._fitted_header(facts, cube),
+            )
+        except OSError as error:
+            self._failed(cube, f"cannot open a cube in {cube.folder}", error)
+            if self._out_of_patience(cube):
+                self._engine.abandon_cube(cube.index)
+                cube.is_open = True
+            return
+        cube.is_open = True
+        cube.first_failure_at = None
+
+    def _start_facts(self, cube: _OpenCube, **known: Any) -> CubeFacts:
+        start = cube.start
+        dtype = "float32" if start["dtype"] == "float16" else start["dtype"]
+        return self._facts(
+            **{
+                "dtype": dtype,
+                "shape": start["shape"],
+                "t_first_ns": start["time_ns"],
+                "t_last_ns": start["time_ns"],
+                "time_source": "acquisition" if start["acquisition_times"] else "logger",
+                "cnt0_begin": start["cnt0"],
+                "cnt0_end": start["cnt0"],
+                "keywords_raw": start["keywords"],
+                "date_ns": cube.date_ns,
+            }
+            | known
+        )
+
+    def _fitted_header(self, facts: CubeFacts, cube: _OpenCube) -> bytes:
+        """The header in the room that was kept; keywords that came since may not fit."""
+        room = cube.start["header_bytes"]
+        raw = facts.keywords_raw
+        while True:
+            try:
+                return cube_header(facts, cube.aux, room)
+            except ValueError:
+                if not raw:
+                    raise
+                raw = raw[: len(raw) // KEYWORD_BYTES * 3 // 4 * KEYWORD_BYTES]
+                left_out = (len(facts.keywords_raw) - len(raw)) // KEYWORD_BYTES
+                note = f"keywords of the stream left out for want of room: {left_out} or more"
+                facts = replace(facts, keywords_raw=raw, notes=(note,))
+
+    # -- a cube ends --------------------------------------------------------------------------
+
+    def _finish(self, cube: _OpenCube) -> None:
+        end = self._engine.cube_end(cube.index)
+        if end["frames"] == 0:
+            self._give_up(cube, end, f"could not be written to {cube.folder}")
+            return
+        try:
+            self._finish_file(cube, end)
+        except OSError as error:
+            self._failed(cube, f"cannot finish the cube {cube.names.cube}", error)
+            if error.errno in _NO_ROOM and self._out_of_patience(cube) and end["frames"] > 1:
+                self._make_room(cube, end)
+            elif self._out_of_patience(cube):
+                self._leave_behind(cube, end)
+
+    def _finish_file(self, cube: _OpenCube, end: dict[str, Any]) -> None:
+        rows = np.frombuffer(self._engine.cube_rows(cube.index), FRAME_DTYPE)
+        missing = end["captured"] - end["frames"]
+        facts = self._end_facts(cube, end, rows, missing)
+        cube.folder.mkdir(parents=True, exist_ok=True)
+        _write_durably(cube.names.sidecar, sidecar_text(self.config.stream, rows))
+        header = self._fitted_header(facts, cube)
+        self._engine.finish_cube(cube.index, header, frames_hdu(rows))
+        fits = self._publish(cube)
+        self._engine.release_cube(cube.index)
+        cube.names.frames.unlink(missing_ok=True)
+        del self._cubes[cube.index]
+        self._notes.clear()
+        self._lost_on_disk += missing
+        self.result.files.append(os.fspath(fits))
+        self.result.frames_logged += len(rows)
+        self.result.bytes += len(rows) * cube.start["frame_bytes"]
+
+    def _end_facts(
+        self, cube: _OpenCube, end: dict[str, Any], rows: Rows, missing: int
+    ) -> CubeFacts:
+        source = rows["TACQ" if cube.start["acquisition_times"] else "TLOG"]
+        known_times = source[source != 0]
+        notes = list(self._notes)
+        if missing:
+            notes.append(f"{missing} frames after the last one could not be written to disk")
+        if end["n_changes"] > len(end["changes"]):
+            notes.append(f"{end['n_changes']} changes of keywords in all, the first are listed")
+        return self._start_facts(
+            cube,
+            n_frames=len(rows),
+            t_last_ns=int(known_times[-1]),
+            cnt0_end=int(rows["CNT0"][-1]),
+            n_lost=int(rows["LOST"].sum()),
+            n_torn=end["torn"],
+            lost_at_end=end["lost_at_end"] + missing,
+            changes=_changes(end["changes"]),
+            data_sum=end["data_sum"],
+            end_reason=end["reason"],
+            notes=notes,
+        )
+
+    def _publish(self, cube: _OpenCube) -> Path:
+        """Gives sidecar and cube their names, the cube last; neither replaces anything."""
+        for names in final_names(cube.folder, self.config.stream, cube.start["time_ns"]):
+            if names.fits.exists():
+                continue
+            if not _core.rename_new(os.fspath(cube.names.sidecar), os.fspath(names.sidecar)):
+                continue
+            try:
+                if _core.rename_new(os.fspath(cube.names.cube), os.fspath(names.fits)):
+                    _core.sync_directory(os.fspath(cube.folder))
+                    return names.fits
+            except OSError:
+                names.sidecar.rename(cube.names.sidecar)
+                raise
+            names.sidecar.rename(cube.names.sidecar)
+        raise AssertionError("the names never end")
+
+    # -- when the disk refuses ----------------------------------------------------------------
+
+    def _retry(self) -> None:
+        now = time.monotonic()
+        for cube in list(self._cubes.values()):
+            if cube.retry_at and now >= cube.retry_at:
+                cube.retry_at = 0.0
+                if cube.written:
+                    self._finish(cube)
+                elif not cube.is_open:
+                    self._open(cube)
+
+    def _failed(self, cube: _OpenCube, what: str, error: OSError) -> None:
+        text = f"{what}: {error.strerror or error}; trying again, frames wait in memory"
+        if text != self._failure:
+            self._report(text)
+        self._failure = text
+        now = time.monotonic()
+        cube.retry_at = now + RETRY_S
+        if cube.first_failure_at is None:
+            cube.first_failure_at = now
+
+    def _stopping_since(self) -> float | None:
+        if self._stopped_at is None and self._finished:
+            self._stopped_at = time.monotonic()
+        return self._stopped_at
+
+    def _out_of_patience(self, cube: _OpenCube) -> bool:
+        since = self._stopping_since()
+        if since is None or cube.first_failure_at is None:
+            return False
+        return time.monotonic() - max(since, cube.first_failure_at) > PATIENCE_S
+
+    def _mind_the_disk(self) -> None:
+        """After a stop, a disk that refuses everything must not keep the logger for ever."""
+        since = self._stopping_since()
+        if since is None or time.monotonic() - since < PATIENCE_S:
+            return
+        unopened = any(not cube.is_open for cube in self._cubes.values())
+        if self._engine.status()["disk_errno"] or unopened:
+            self._engine.give_up_disk()
+            self._engine.abort()
+
+    def _make_room(self, cube: _OpenCube, end: dict[str, Any]) -> None:
+        """Gives up the last frames of a cube so that its table and sidecar find room."""
+        needed = 4 * BLOCK_BYTES + end["frames"] * 256 + len(cube.start["keywords"])
+        dropped = min(-(-needed // cube.start["frame_bytes"]), end["frames"] - 1)
+        try:
+            self._engine.shrink_cube(cube.index, end["frames"] - dropped)
+        except OSError as error:
+            self._failed(cube, "cannot shorten the cube", error)
+            self._leave_behind(cube, end)
+
+    def _leave_behind(self, cube: _OpenCube, end: dict[str, Any]) -> None:
+        self._report(
+            f"{end['captured']} frames stay in the unfinished file {cube.names.cube} "
+            f"and its journal {cube.names.frames}; they can be recovered"
+        )
+        self._lost_on_disk += end["captured"]
+        self._engine.release_cube(cube.index)
+        del self._cubes[cube.index]
+
+    def _give_up(self, cube: _OpenCube, end: dict[str, Any], why: str) -> None:
+        text = f"{end['captured']} frames {why} and are lost"
+        self._report(text)
+        self._notes.append(f"before this cube: {text}")
+        self._lost_on_disk += end["captured"]
+        self._engine.discard_cube(cube.index)
+        cube.names.sidecar.unlink(missing_ok=True)
+        del self._cubes[cube.index]
+
+
+def _changes(raw: list[tuple[int, bytes]]) -> list[KeywordChange]:
+    """One KeywordChange for each changed keyword and frame, with its number of changes."""
+    decoded = [(frame, keyword) for frame, entry in raw for keyword in decode_keywords(entry)]
+    counts: dict[str, int] = {}
+    for _, keyword in decoded:
+        counts[keyword.name] = counts.get(keyword.name, 0) + 1
+    return [
+        KeywordChange(frame, keyword.name, keyword.value, counts[keyword.name])
+        for frame, keyword in decoded
+    ]
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
