@@ -89,10 +89,11 @@ def test_columns_have_the_widths_of_the_c_formats(frames):
         )
 
 
-def test_column_5_is_zero_where_the_stream_has_no_acquisition_time():
-    rows = rows_of(TLOG=[10**18, 10**18], TACQ=[0, 5 * 10**17])
+def test_column_5_is_the_acquisition_time_wherever_it_came_from_and_zero_without_one():
+    rows = rows_of(TLOG=[10**18, 10**18], TACQ=[0, 5 * 10**17 + 1999])
     rows["FLAGS"] = [0, FrameFlag.TACQ_FROM_ATIME | FrameFlag.CAUGHT_UP]
-    assert [line.split()[4] for line in lines_of(sidecar_text("v", rows))] == ["0.000000"] * 2
+    column_5 = [line.split()[4] for line in lines_of(sidecar_text("v", rows))]
+    assert column_5 == ["0.000000", "500000000.000001"]
 
 
 def test_no_frames_give_a_heading_alone():

@@ -9,7 +9,7 @@ a double holds Unix time to 0.24 us only.
 import numpy as np
 import numpy.typing as npt
 
-from vampires.frame_table import FrameFlag, Rows, check_rows
+from vampires.frame_table import Rows, check_rows
 from vampires.keywords import printable
 from vampires.times import SECOND_NS
 
@@ -35,9 +35,8 @@ _LINE = "%10d  %10d  %5s.%09d   %10s.%09d  %10s.%06d   %10d   %10d\n"
 def sidecar_text(stream: str, rows: Rows) -> bytes:
     """The whole sidecar: comment lines, then as many lines as ``rows``, dtype ``FRAME_DTYPE``.
 
-    Column 3 counts from the first row. Column 5 is the keyword ``_MAQTIME``, truncated to the
-    microsecond, and 0 where the stream has none: a time taken from the stream's atime
-    (``TACQ_FROM_ATIME``) is in the table FRAMES only.
+    Column 3 counts from the first row. Column 5 is TACQ, truncated to the microsecond, and 0
+    where the stream has no acquisition time.
 
     Raises:
         ValueError: ``rows`` has another dtype or shape.
@@ -50,8 +49,7 @@ def sidecar_text(stream: str, rows: Rows) -> bytes:
 def _columns(rows: Rows) -> "zip[tuple[int | str, ...]]":
     cnt0 = rows["CNT0"].astype(np.int64)
     log_ns = rows["TLOG"].astype(np.int64)
-    from_keyword = rows["FLAGS"] & FrameFlag.TACQ_FROM_ATIME == 0
-    acquired_us = np.where(from_keyword, rows["TACQ"].astype(np.int64), 0) // MICROSECOND_NS
+    acquired_us = rows["TACQ"].astype(np.int64) // MICROSECOND_NS
     return zip(
         rows["FRAME"].tolist(),
         cnt0.view(np.uint64).tolist(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         " max_late_us); the line at the start goes to stderr",
     )
     add("--keep", action="store_true", help="leave the stream behind at the end")
+    add("--replace", action="store_true", help="take the place of a camera that is running")
     return parser
 
 
@@ -142,6 +144,22 @@ def _end_line(summary: framesim.RunSummary) -> str:
     )
 
 
+def _refuse_running_camera(stream: str) -> None:
+    """UserError when a process that lives writes a stream of this name: perhaps a real camera."""
+    from vampires.stream import Stream, StreamError
+
+    try:
+        with Stream.open(stream) as running:
+            pid = running.metadata["creator_pid"]
+    except StreamError:
+        return
+    if pid != os.getpid() and os.path.exists(f"/proc/{pid}"):
+        raise UserError(
+            f"stream {stream} is there, made by process {pid}, which is running; "
+            "choose another name, or give --replace to take its place"
+        )
+
+
 def _open(options: framesim.CameraOptions, ring: int) -> tuple[framesim.SimulatedCamera, Any]:
     """The camera and its stream. UserError where the options or the stream folder are wrong."""
     from vampires.stream import StreamError
@@ -158,6 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command. Returns the exit code: 0, or 2 for a mistake of the user."""
     arguments = _parser().parse_args(argv)
     options = _options(arguments)
+    if not arguments.replace:
+        _refuse_running_camera(arguments.stream)
     with setup_signals() as stop:
         camera, stream = _open(options, arguments.ring)
         try:

@@ -71,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--rolling", action="store_true", help="a 3D stream whose cnt1 is its newest slice")
     add("--rt-priority", type=number_in(int, 0), default=0, metavar="P", help="SCHED_FIFO 1-99")
     add("--cpus", type=_cpu_list, default=(), metavar="LIST", help="CPUs to run on, as 2,4-6")
+    add(
+        "--progress",
+        type=number_in(float, 0),
+        metavar="S",
+        help="seconds between lines of progress, 0: none (default: 0.5 on a terminal, else 10)",
+    )
     add("--json", action="store_true", help="at the end one JSON object on standard output")
     return parser
 
@@ -180,31 +186,42 @@ def _say(text: str) -> None:
 class _Progress:
     """One line that is written over on a terminal, a line now and then elsewhere."""
 
-    TERMINAL_S = 0.5
-    FILE_S = 10.0
+    LOSS_S = 1.0  # at most one line on losses in so long
+    WAITING_S = 2.0  # without the stream before saying so
 
-    def __init__(self, logger: Logger) -> None:
+    def __init__(self, logger: Logger, interval_s: float | None) -> None:
         self._logger = logger
         self._terminal = sys.stderr.isatty()
-        self._interval_s = self.TERMINAL_S if self._terminal else self.FILE_S
-        self._last = time.monotonic()
+        usual_s = 0.5 if self._terminal else 10.0
+        self._interval_s = usual_s if interval_s is None else interval_s
+        self._shown_at = self._losses_at = self._attached_at = time.monotonic()
         self._before = logger.status()
         self._lost_told = 0
 
     def __call__(self) -> None:
         now = time.monotonic()
-        if now - self._last < min(self._interval_s, 1.0):
-            return
         status = self._logger.status()
+        self._tell_losses(status, now)
+        self._tell_waiting(status, now)
+        if self._interval_s and now - self._shown_at >= self._interval_s:
+            self._show(status, now - self._shown_at)
+            self._before, self._shown_at = status, now
+
+    def _tell_losses(self, status: dict[str, Any], now: float) -> None:
         lost = status["lost"]
-        if lost > self._lost_told:
-            self.clear()
-            _say(f"{lost - self._lost_told} frames lost ({lost} in all)")
-            self._lost_told = lost
-        if now - self._last < self._interval_s:
+        if lost == self._lost_told or now - self._losses_at < self.LOSS_S:
             return
-        self._show(status, now - self._last)
-        self._before, self._last = status, now
+        self.clear()
+        _say(f"{lost - self._lost_told} frames lost ({lost} in all)")
+        self._lost_told, self._losses_at = lost, now
+
+    def _tell_waiting(self, status: dict[str, Any], now: float) -> None:
+        if status["attached"]:
+            self._attached_at = now
+        elif self.WAITING_S < now - self._attached_at < float("inf"):
+            self.clear()
+            _say(f"waiting for the stream {self._logger.config.stream}")
+            self._attached_at = float("-inf")  # said once, until it is there again
 
     def _show(self, status: dict[str, Any], seconds: float) -> None:
         rate = (status["frames"] - self._before["frames"]) / seconds
@@ -240,16 +257,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     with setup_signals() as stop:
         try:
             config = _config(args)
+            _say(f"taking {config.ring_memory_bytes / 2**30:.2f} GiB of ring memory")
             logger = Logger(config, _say)
         except (OSError, ValueError, _core.StreamError) as error:
             raise UserError(str(error)) from None
         signal.signal(signal.SIGUSR1, lambda number, frame: logger.next_cube())
         where = config.root if config.exact_dir else config.root / "YYYYMMDD" / config.stream
         _say(f"logging {config.stream} to {where}, {config.cube_size} frames a cube")
-        progress = _Progress(logger)
+        progress = _Progress(logger, args.progress)
         result = logger.run(stop, progress)
         progress.clear()
     if args.json:
         print(json.dumps(asdict(result)))
     _say(_summary(result))
     return EXIT_LOST if result.lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
