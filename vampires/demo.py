@@ -96,7 +96,7 @@ class Demo:
 
     def _logger(self, stream: str, shm_dir: Path) -> Any:
         frames = max(1, round(self.fps * Fraction(self.seconds)))
-        arguments = [stream, "--dir", str(self.root), "--cube-size", str(CUBE_SIZE)]
+        arguments = [stream, "--dir", str(self.root.absolute()), "--cube-size", str(CUBE_SIZE)]
         arguments += ["--frames", str(frames), "--ring-memory", RING_MEMORY]
         arguments += ["--progress", "1", "--json"]
         return running("vampires.commands.logger", arguments, shm_dir, stderr=subprocess.PIPE)
@@ -119,7 +119,7 @@ class Demo:
         pool = frame_pool("sky", self.mode, camera_number(stream), "uint16", 0)
         origin: tuple[int, int] | None = None
         for name in result["files"]:
-            self.say(f"checking {name}")
+            self.say(f"checking {shown(name)}")
             origin = self._check_file(Path(name), pool, origin, report)
         if report.frames_checked != result["frames_logged"]:
             report.errors.append(
@@ -160,6 +160,13 @@ class Demo:
         return first
 
 
+def shown(name: str) -> str:
+    """A path as short as the observer needs it."""
+    path = Path(name)
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 class _Relay(threading.Thread):
     """Passes on the lines a logger prints, as they come."""
 
@@ -196,6 +203,7 @@ def running(
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         env=os.environ | {"MILK_SHM_DIR": str(shm_dir)},
+        cwd=shm_dir,  # not where a source tree could be taken for the installed package
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,

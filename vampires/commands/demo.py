@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vampires.cameras import MODES
 from vampires.commands.common import CommandParser, UserError, number_in, user_errors
-from vampires.demo import CAMERAS, CUBE_SIZE, Demo, DemoError, table
+from vampires.demo import CAMERAS, CUBE_SIZE, Demo, DemoError, shown, table
 
 PROG = "vampires-demo"
 EXIT_FAILED = 1
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say(f"{report.stream}: {error}")
     files = [name for report in reports for name in report.result["files"]]
     if files:
-        _say(f"\nlook at a cube:  ds9 '{files[0]}'   (or astropy: fits.open(...)[0].data[0])")
+        _say(f"\nlook at a cube:  ds9 '{shown(files[0])}'   (or astropy: fits.open(...)[0].data[0])")
     return 0 if all(report.good for report in reports) else EXIT_FAILED
 
 
