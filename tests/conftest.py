@@ -60,6 +60,8 @@ def start_process(shm_dir: Path) -> Iterator[Start]:
     def start(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
         pipes |= {"stderr": subprocess.PIPE}
+        # Not where the source tree could be taken for the installed package.
+        options.setdefault("cwd", shm_dir)
         process = subprocess.Popen(arguments, text=True, **{**pipes, **options})
         started.append(process)
         return process

@@ -26,6 +26,11 @@ class HiddenNames:
     frames: Path
     sidecar: Path
 
+    def moved_to(self, folder: Path) -> HiddenNames:
+        """The same names in another folder."""
+        names = (self.cube.name, self.frames.name, self.sidecar.name)
+        return HiddenNames(*(folder / name for name in names))
+
 
 @dataclass(frozen=True)
 class FinalNames:
@@ -41,7 +46,7 @@ def cube_folder(root: Path, stream: str, first_ns: int, *, exact: bool) -> Path:
 def hidden_names(folder: Path, stream: str, first_ns: int) -> HiddenNames:
     """Names that no other logger uses: they hold the process id."""
     stem = f".{stream}_{file_stamp(first_ns)}.{os.getpid()}"
-    return HiddenNames(folder / f"{stem}.cube", folder / f"{stem}.frames", folder / f"{stem}.sidecar")
+    return HiddenNames(*(folder / (stem + end) for end in (".cube", ".frames", ".sidecar")))
 
 
 def final_names(folder: Path, stream: str, first_ns: int) -> Iterator[FinalNames]:

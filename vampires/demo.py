@@ -75,7 +75,7 @@ class Demo:
         """
         with stream_folder() as shm_dir:
             results = self._record(shm_dir)
-        return [self._check(stream, result) for stream, result in results.items()]
+        return [self.check(stream, result) for stream, result in results.items()]
 
     def _record(self, shm_dir: Path) -> dict[str, dict[str, Any]]:
         with ExitStack() as stack:
@@ -114,7 +114,8 @@ class Demo:
 
     # -- the proof ------------------------------------------------------------------------------
 
-    def _check(self, stream: str, result: dict[str, Any]) -> CameraReport:
+    def check(self, stream: str, result: dict[str, Any]) -> CameraReport:
+        """Re-reads the files of a logger's result and compares them with the camera's frames."""
         report = CameraReport(stream, result)
         pool = frame_pool("sky", self.mode, camera_number(stream), "uint16", 0)
         origin: tuple[int, int] | None = None

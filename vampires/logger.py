@@ -6,6 +6,7 @@ ends. All of it happens in the one thread that calls Logger.run().
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -99,6 +100,7 @@ class _OpenCube:
     retry_at: float = 0.0
     first_failure_at: float | None = None
     date_ns: int = 0
+    folder_fd: int = -1  # of the folder its files are in, wherever that is moved
 
 
 class Logger:
@@ -132,6 +134,7 @@ class Logger:
         self.result = LoggerResult(config.stream)
         self._cubes: dict[int, _OpenCube] = {}
         self._finished = False
+        self._attached = False  # at any time
         self._stopped_at: float | None = None
         self._notes: list[str] = []  # for the next header: losses that no row tells
         self._lost_on_disk = 0  # captured, but in no file
@@ -143,6 +146,7 @@ class Logger:
         """Logs until stop is set, or the number of cubes or frames is reached.
 
         tick is called about 20 times a second. All that was captured is in files at the end.
+        Raises StreamUnsupported when the stream cannot be logged from the first.
         """
         begun = time.monotonic()
         self._engine.start()
@@ -159,11 +163,20 @@ class Logger:
                 self._count()
                 tick()
         finally:
-            self._engine.abort()
-            self._engine.close()
+            self._shut_down()
         self.result.seconds = time.monotonic() - begun
         self._count()
         return self.result
+
+    def _shut_down(self) -> None:
+        """Ends the engine's threads, also those that wait for a cube nobody will open."""
+        self._engine.abort()
+        self._engine.give_up_disk()
+        for cube in list(self._cubes.values()):
+            if not cube.is_open:
+                self._engine.abandon_cube(cube.index)
+            self._forget(cube)
+        self._engine.close()
 
     def next_cube(self) -> None:
         """Ends the current cube; the next frame begins another."""
@@ -187,7 +200,11 @@ class Logger:
             self._cubes[cube].written = True
             self._finish(self._cubes[cube])
         elif kind == "attached":
+            self._attached = True
             self._refresh_header_room()
+            self._report(f"attached to stream {stream}")
+        elif kind == "refused" and not self._attached:
+            raise _core.StreamUnsupported(text)
         elif kind == "refused":
             self._report(f"not logging: {text}")
         elif kind == "stream_gone" and text:
@@ -242,7 +259,7 @@ class Logger:
     def _refresh_header_room(self) -> None:
         try:
             file = _core.StreamFile.open(os.fspath(self.config.shm_dir), self.config.stream)
-        except _core.StreamError:
+        except (_core.StreamError, OSError):
             return  # gone again; its next coming brings another event
         slots = len(file.keywords_raw()) // KEYWORD_BYTES
         self._engine.set_header(self._header_room(file), slots)
@@ -252,7 +269,9 @@ class Logger:
     def _cube_started(self, index: int) -> None:
         start = self._engine.cube_start(index)
         config = self.config
-        folder = cube_folder(config.root, config.stream, start["time_ns"], exact=config.exact_dir)
+        folder = cube_folder(
+            config.root, config.stream, start["time_ns"], exact=config.exact_dir
+        )
         names = hidden_names(folder, config.stream, start["time_ns"])
         cube = _OpenCube(index, start, folder, names, date_ns=time.time_ns())
         cube.aux = read_aux_header(config.shm_dir, config.stream)
@@ -263,7 +282,7 @@ class Logger:
     def _open(self, cube: _OpenCube) -> None:
         facts = self._start_facts(cube, n_frames=cube.start["planned_frames"])
         try:
-            cube.folder.mkdir(parents=True, exist_ok=True)
+            self._enter_folder(cube)
             self._engine.open_cube(
                 cube.index,
                 os.fspath(cube.names.cube),
@@ -278,6 +297,27 @@ class Logger:
             return
         cube.is_open = True
         cube.first_failure_at = None
+
+    def _enter_folder(self, cube: _OpenCube) -> None:
+        cube.folder.mkdir(parents=True, exist_ok=True)
+        if cube.folder_fd < 0:
+            cube.folder_fd = os.open(cube.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _follow_folder(self, cube: _OpenCube) -> None:
+        """Keeps to the folder of an open cube that was renamed; makes a removed one anew."""
+        now = Path(os.readlink(f"/proc/self/fd/{cube.folder_fd}"))
+        with contextlib.suppress(FileNotFoundError):
+            if now != cube.folder and os.path.samestat(now.stat(), os.fstat(cube.folder_fd)):
+                self._report(
+                    f"the folder {cube.folder} is now {now}; the open cube stays in it"
+                )
+                cube.folder, cube.names = now, cube.names.moved_to(now)
+        cube.folder.mkdir(parents=True, exist_ok=True)
+
+    def _forget(self, cube: _OpenCube) -> None:
+        if cube.folder_fd >= 0:
+            os.close(cube.folder_fd)
+        del self._cubes[cube.index]
 
     def _start_facts(self, cube: _OpenCube, **known: Any) -> CubeFacts:
         start = cube.start
@@ -332,14 +372,15 @@ class Logger:
         rows = np.frombuffer(self._engine.cube_rows(cube.index), FRAME_DTYPE)
         missing = end["captured"] - end["frames"]
         facts = self._end_facts(cube, end, rows, missing)
-        cube.folder.mkdir(parents=True, exist_ok=True)
-        _write_durably(cube.names.sidecar, sidecar_text(self.config.stream, rows))
+        self._follow_folder(cube)
         header = self._fitted_header(facts, cube)
+        # First, since it gives back disk space that was kept for more frames.
         self._engine.finish_cube(cube.index, header, frames_hdu(rows))
+        _write_durably(cube.names.sidecar, sidecar_text(self.config.stream, rows))
         fits = self._publish(cube)
         self._engine.release_cube(cube.index)
-        cube.names.frames.unlink(missing_ok=True)
-        del self._cubes[cube.index]
+        self._tidy(cube.names.frames)
+        self._forget(cube)
         self._notes.clear()
         self._lost_on_disk += missing
         self.result.files.append(os.fspath(fits))
@@ -378,14 +419,29 @@ class Logger:
             if not _core.rename_new(os.fspath(cube.names.sidecar), os.fspath(names.sidecar)):
                 continue
             try:
-                if _core.rename_new(os.fspath(cube.names.cube), os.fspath(names.fits)):
-                    _core.sync_directory(os.fspath(cube.folder))
-                    return names.fits
+                renamed = _core.rename_new(os.fspath(cube.names.cube), os.fspath(names.fits))
             except OSError:
                 names.sidecar.rename(cube.names.sidecar)
                 raise
+            if renamed:
+                self._sync_folder(cube)
+                return names.fits
             names.sidecar.rename(cube.names.sidecar)
         raise AssertionError("the names never end")
+
+    def _sync_folder(self, cube: _OpenCube) -> None:
+        try:
+            _core.sync_directory(os.fspath(cube.folder))
+        except OSError as error:  # the cube has its name; only a power cut could undo it
+            self._report(f"cannot sync the folder {cube.folder}: {error.strerror or error}")
+
+    def _tidy(self, *leftovers: Path) -> None:
+        """Removes hidden files whose contents are safe elsewhere, or lost."""
+        for path in leftovers:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                self._report(f"cannot remove {path}: {error.strerror}; remove it by hand")
 
     # -- when the disk refuses ----------------------------------------------------------------
 
@@ -447,7 +503,8 @@ class Logger:
         )
         self._lost_on_disk += end["captured"]
         self._engine.release_cube(cube.index)
-        del self._cubes[cube.index]
+        self._tidy(cube.names.sidecar)
+        self._forget(cube)
 
     def _give_up(self, cube: _OpenCube, end: dict[str, Any], why: str) -> None:
         text = f"{end['captured']} frames {why} and are lost"
@@ -455,8 +512,8 @@ class Logger:
         self._notes.append(f"before this cube: {text}")
         self._lost_on_disk += end["captured"]
         self._engine.discard_cube(cube.index)
-        cube.names.sidecar.unlink(missing_ok=True)
-        del self._cubes[cube.index]
+        self._tidy(cube.names.cube, cube.names.frames, cube.names.sidecar)
+        self._forget(cube)
 
 
 def _changes(raw: list[tuple[int, bytes]]) -> list[KeywordChange]:
@@ -472,7 +529,13 @@ def _changes(raw: list[tuple[int, bytes]]) -> list[KeywordChange]:
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    """Writes a file whole; on a failure nothing of it stays to fill the disk."""
+    try:
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vampires import _core
 from vampires.commands.common import (
@@ -27,6 +27,9 @@ from vampires.logger import Logger, LoggerConfig, LoggerResult
 
 PROG = "vampires-logger"
 EXIT_LOST = 3
+MAX_CUBE_FRAMES = 2**31 - 1  # the column FRAME has 32 bits
+MAX_FRAMES = 2**63 - 1
+MAX_CPUS = 4096
 DEFAULT_RING_MEMORY = "4GiB"
 
 DESCRIPTION = """\
@@ -85,7 +88,8 @@ def _cpu_list(text: str) -> tuple[int, ...]:
     cpus: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        legal = first.isdecimal() and (last.isdecimal() or not dash)
+        if not legal or not int(first) <= int(last or first) < MAX_CPUS:
             raise argparse.ArgumentTypeError(f"found {text!r}, expected CPUs such as 2,4-6")
         cpus += range(int(first), int(last or first) + 1)
     return tuple(cpus)
@@ -113,6 +117,8 @@ def _ring_memory(asked: int | None) -> int:
 
 def _prepared_root(text: str) -> Path:
     """The directory, made if its parent is there, and proven to take files."""
+    if not text:
+        raise UserError("the directory has an empty name; give one, such as --dir ./data")
     root = Path(text)
     if not root.parent.is_dir():
         raise UserError(
@@ -150,12 +156,22 @@ def _checked_stream(name: str, shm_dir: str, *, rolling: bool) -> None:
         raise UserError(f"stream {name!r} has shape {file.shape}: --rolling needs a 3D stream")
     if not rolling and len(file.shape) == 3:
         raise UserError(
-            f"stream {name!r} is 3D, {file.shape} [z, y, x], and no temporal ring; a cube holds "
-            "2D frames. If cnt1 is its newest slice, log it with --rolling"
+            f"stream {name!r} is 3D, {file.shape} [z, y, x], and no temporal ring; a cube "
+            "holds 2D frames. If cnt1 is its newest slice, log it with --rolling"
         )
 
 
+def _check_limits(args: argparse.Namespace) -> None:
+    limits = {"cube_size": MAX_CUBE_FRAMES, "cubes": MAX_FRAMES, "frames": MAX_FRAMES}
+    for name, limit in limits.items():
+        found = getattr(args, name)
+        if found is not None and found > limit:
+            option = "--" + name.replace("_", "-")
+            raise UserError(f"{option} is {found}, at most {limit} is possible; give less")
+
+
 def _config(args: argparse.Namespace) -> LoggerConfig:
+    _check_limits(args)
     shm_dir = _core.stream_directory()
     _checked_stream(args.stream, shm_dir, rolling=args.rolling)
     if not args.stream.isalnum():
@@ -165,7 +181,7 @@ def _config(args: argparse.Namespace) -> LoggerConfig:
         )
     return LoggerConfig(
         stream=args.stream,
-        root=_prepared_root(args.dir or args.exact_dir),
+        root=_prepared_root(args.exact_dir if args.dir is None else args.dir),
         shm_dir=Path(shm_dir),
         exact_dir=args.exact_dir is not None,
         cube_size=args.cube_size,
@@ -179,8 +195,34 @@ def _config(args: argparse.Namespace) -> LoggerConfig:
     )
 
 
+def _print_error(text: str, end: str = "\n") -> None:
+    """Text on stderr. That nobody can read it any more must not end the logging."""
+    try:
+        print(text, end=end, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _silence(sys.stderr)
+    except OSError:  # a full disk may take the next line
+        pass
+
+
+def _print_result(result: LoggerResult) -> None:
+    text = json.dumps(asdict(result))
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        _silence(sys.stdout)
+        _say(f"cannot print the result, {error.strerror}: {text}")
+
+
+def _silence(file: TextIO) -> None:
+    """From now on what is written there goes nowhere, without an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, file.fileno())
+    os.close(nowhere)
+
+
 def _say(text: str) -> None:
-    print(f"{PROG}: {text}", file=sys.stderr, flush=True)
+    _print_error(f"{PROG}: {text}")
 
 
 class _Progress:
@@ -234,11 +276,11 @@ class _Progress:
             f"memory {100 * status['chunks_in_use'] / status['chunks']:.0f}%"
         )
         end = "" if self._terminal else "\n"
-        print(("\r\x1b[K" if self._terminal else "") + line, end=end, file=sys.stderr, flush=True)
+        _print_error(("\r\x1b[K" if self._terminal else "") + line, end)
 
     def clear(self) -> None:
         if self._terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            _print_error("\r\x1b[K", end="")
 
 
 def _summary(result: LoggerResult) -> str:
@@ -265,10 +307,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = config.root if config.exact_dir else config.root / "YYYYMMDD" / config.stream
         _say(f"logging {config.stream} to {where}, {config.cube_size} frames a cube")
         progress = _Progress(logger, args.progress)
-        result = logger.run(stop, progress)
-        progress.clear()
+        try:
+            result = logger.run(stop, progress)
+        except _core.StreamError as error:
+            raise UserError(str(error)) from None
+        finally:
+            progress.clear()
     if args.json:
-        print(json.dumps(asdict(result)))
+        _print_result(result)
     _say(_summary(result))
     return EXIT_LOST if result.lost else 0
 

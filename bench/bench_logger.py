@@ -1,0 +1,337 @@
+"""The logger on real disks, in memory, and through a disk that stands still."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import camera, logger
+
+from vampires.cameras import camera_number
+from vampires.demo import CameraReport, Demo
+from vampires.frame_stamp import read_stamps
+from vampires.logger import Logger, LoggerConfig
+from vampires.stream import Stream
+
+MBI = (1096, 2236)
+MBI_BYTES = 1096 * 2236 * 2
+MBI_HZ = 57
+CHUNK_BYTES = 8 << 20
+
+
+# -- as fast as the disk takes it ----------------------------------------------------------------
+
+
+def direct_write_seconds(folder: Path, files: int, file_bytes: int) -> float:
+    """The baseline: a bare loop of direct writes of the same bytes in the same files."""
+    buffer = mmap.mmap(-1, CHUNK_BYTES)
+    buffer.write(os.urandom(1 << 16) * (CHUNK_BYTES >> 16))
+    whole = memoryview(buffer)
+    begun = time.perf_counter()
+    for k in range(files):
+        fd = os.open(folder / f"bare{k}", os.O_WRONLY | os.O_CREAT | os.O_DIRECT, 0o600)
+        for offset in range(0, file_bytes, CHUNK_BYTES):
+            part = min(CHUNK_BYTES, -(-(file_bytes - offset) // 4096) * 4096)
+            os.pwrite(fd, whole[:part], offset)
+        os.fsync(fd)
+        os.close(fd)
+    seconds = time.perf_counter() - begun
+    for k in range(files):
+        (folder / f"bare{k}").unlink()
+    return seconds
+
+
+class Feeder(threading.Thread):
+    """Publishes as fast as the logger takes it: never further ahead than the ring allows."""
+
+    def __init__(self, stream: Stream, frames: int, seen) -> None:
+        super().__init__()
+        self._stream = stream
+        self._frames = frames
+        self._seen = seen
+        generator = np.random.default_rng(1)
+        self.pool = generator.integers(0, 4096, (8, *stream.shape), np.uint16)
+
+    def run(self) -> None:
+        for number in range(1, self._frames + 1):
+            while number - self._seen() > 32:
+                time.sleep(0.0002)
+            self._stream.write(self.pool[number % len(self.pool)])
+
+
+def logger_seconds(folder: Path, shm_dir: Path, cubes: int, cube_size: int) -> float:
+    """From the first frame to the last file complete; checks that nothing is missing."""
+    frames = cubes * cube_size
+    with Stream.create("feed1", MBI, "uint16", ring=64) as stream:
+        config = LoggerConfig(
+            "feed1", folder, shm_dir, exact_dir=True, cube_size=cube_size, frames=frames,
+            ring_memory_bytes=1 << 30,
+        )  # fmt: skip
+        log = Logger(config, print)
+        feeder = Feeder(stream, frames, lambda: log.status()["last_cnt0"])
+        begun = 0.0
+
+        def start_when_attached() -> None:
+            nonlocal begun
+            if not begun and log.status()["attached"]:
+                begun = time.perf_counter()
+                feeder.start()
+
+        result = log.run(threading.Event(), start_when_attached)
+        seconds = time.perf_counter() - begun
+        feeder.join()
+        stream.remove()
+    assert (result.lost, result.torn, result.frames_logged) == (0, 0, frames)
+    verify_feed(result.files, feeder.pool)
+    for name in result.files:
+        Path(name).unlink()
+    return seconds
+
+
+def verify_feed(files: list[str], pool: np.ndarray) -> None:
+    """Every pixel of the last file, and the frame numbers of all."""
+    from astropy.io import fits
+
+    number = 0
+    for name in files:
+        with fits.open(name) as hdus:
+            for cnt0 in hdus["FRAMES"].data["CNT0"]:
+                number += 1
+                assert cnt0 == number
+            if name == files[-1]:
+                assert hdus[0].verify_datasum() == 1
+                for k, frame in enumerate(hdus[0].data):
+                    cnt0 = hdus["FRAMES"].data["CNT0"][k]
+                    assert np.array_equal(frame, pool[cnt0 % len(pool)])
+
+
+def test_logger_is_as_fast_as_the_disk(benchmark, record, disk_dir, shm_dir):
+    cubes, cube_size = 4, 250
+    file_bytes = cube_size * MBI_BYTES + 2880 * 16
+    ratios, speeds = [], []
+    for _ in range(3):
+        bare = direct_write_seconds(disk_dir, cubes, file_bytes)
+        logged = logger_seconds(disk_dir, shm_dir, cubes, cube_size)
+        bare = (bare + direct_write_seconds(disk_dir, cubes, file_bytes)) / 2
+        ratios.append(bare / logged)
+        speeds.append((cubes * file_bytes / bare / 1e9, cubes * file_bytes / logged / 1e9))
+    benchmark.pedantic(lambda: None, rounds=1)
+    ratio = statistics.median(ratios)
+    benchmark.extra_info["GB/s bare, logger"] = speeds
+    shown = ", ".join(f"{logged:.2f}/{bare:.2f}" for bare, logged in speeds)
+    record(
+        "one stream as fast as the disk takes it, no loss",
+        ">= 0.90 x bare direct writes",
+        f"{ratio:.2f} x (GB/s {shown})",
+        ratio >= 0.90,
+    )
+
+
+# -- two loggers into memory ------------------------------------------------------------------------
+
+
+def test_two_loggers_in_memory_at_three_times_mbi(benchmark, record, memory_dir, shm_dir):
+    seconds, hz = 5, 3 * MBI_HZ
+    streams = ("vcam1", "vcam2")
+    with (
+        camera(shm_dir, "vcam1", "--fps", hz),
+        camera(shm_dir, "vcam2", "--fps", hz),
+        logger(shm_dir, "vcam1", *in_memory(memory_dir, hz * seconds)) as first,
+        logger(shm_dir, "vcam2", *in_memory(memory_dir, hz * seconds)) as second,
+    ):
+        waiter = threading.Thread(target=first.wait)
+        waiter.start()
+        second.wait()
+        waiter.join()
+    benchmark.pedantic(lambda: None, rounds=1)
+    runs = dict(zip(streams, (first, second), strict=True))
+    for run in runs.values():
+        assert run.result["frames_logged"] == hz * seconds, run.errors
+        verify_stamps(run.result["files"], run.result)
+    lost = sum(run.result["lost"] for run in runs.values())
+    rates = [run.result["bytes"] / run.result["seconds"] / 1e6 for run in runs.values()]
+    record(
+        "two loggers to tmpfs at once",
+        "3 x 280 MB/s each, 0 lost",
+        f"{rates[0]:.0f} + {rates[1]:.0f} MB/s, {lost} lost",
+        lost == 0,
+    )
+
+
+def in_memory(folder: Path, frames: int) -> list[object]:
+    return ["--dir", folder / "cubes", "--cube-size", 100, "--frames", frames,
+            "--ring-memory", "1GiB"]  # fmt: skip
+
+
+def verify_stamps(files: list[str], result: dict) -> None:
+    """First and last 8 bytes of every frame carry its number: none torn, none mislabelled."""
+    from astropy.io import fits
+
+    for name in files:
+        with fits.open(name) as hdus:
+            counters = hdus["FRAMES"].data["CNT0"].astype(np.uint64)
+            first, last = read_stamps(hdus[0].data)
+            assert np.array_equal(first, counters), name
+            assert np.array_equal(last, counters), name
+
+
+# -- two cameras on a real disk -----------------------------------------------------------------
+
+
+def test_two_cameras_for_a_minute(benchmark, record, disk_dir, shm_dir):
+    seconds = 60
+    names = ("vcam1", "vcam2")
+    arguments = ["--dir", disk_dir, "--cube-size", 250, "--frames", MBI_HZ * seconds]
+    with (
+        camera(shm_dir, "vcam1"),
+        camera(shm_dir, "vcam2"),
+        logger(shm_dir, "vcam1", *arguments) as first,
+        logger(shm_dir, "vcam2", *arguments) as second,
+    ):
+        waiter = threading.Thread(target=first.wait)
+        waiter.start()
+        second.wait()
+        waiter.join()
+    benchmark.pedantic(lambda: None, rounds=1)
+    runs = (first, second)
+    demo = Demo(disk_dir, seconds, "MBI", Fraction(MBI_HZ), lambda line: None)
+    errors = []
+    for name, run in zip(names, runs, strict=True):
+        assert camera_number(name) in (1, 2)
+        report: CameraReport = demo.check(name, run.result)
+        errors += report.errors
+    lost = sum(run.result["lost"] for run in runs)
+    torn = sum(run.result["torn"] for run in runs)
+    record(
+        f"two cameras at 280 MB/s for {seconds} s, real disk",
+        "0 lost, 0 torn, pixels verified",
+        f"{lost} lost, {torn} torn, {len(errors)} errors in "
+        f"{sum(run.result['frames_logged'] for run in runs)} frames",
+        lost == torn == len(errors) == 0,
+    )
+    cores = [run.cpu_cores for run in runs]
+    record("CPU of a logger at 280 MB/s", "< 0.2 core",
+           " and ".join(f"{c:.3f}" for c in cores), max(cores) < 0.2)  # fmt: skip
+    ring = 4 << 30
+    over = [(run.rss["VmRSS"] - ring) / 1e6 for run in runs]
+    own = [(run.rss["VmRSS"] - run.rss["RssShmem"] - ring) / 1e6 for run in runs]
+    record(
+        "resident memory of a logger",
+        "<= ring memory + 150 MB",
+        f"ring {ring / 1e6:.0f} MB + {max(over):.0f} MB "
+        f"({max(own):.0f} MB without the camera's shared memory)",
+        max(over) <= 150,
+    )
+
+
+# -- a single slot at 1000 Hz -------------------------------------------------------------------------
+
+
+def test_single_slot_at_1000_hz(benchmark, record, disk_dir, shm_dir):
+    seconds, hz = 10, 1000
+    arguments = ["--dir", disk_dir, "--cube-size", 2000, "--frames", hz * seconds // 2]
+    source = ["--shape", 536, 536, "--fps", hz, "--ring", 0]
+    with (
+        camera(shm_dir, "slot1", *source),
+        logger(shm_dir, "slot1", *arguments, "--ring-memory", "1GiB") as run,
+    ):
+        run.wait()
+    benchmark.pedantic(lambda: None, rounds=1)
+    verify_stamps(run.result["files"], run.result)
+    first, last, listed_lost = counted(run.result["files"])
+    exact = last - first + 1 + lost_before_first(run.result["files"]) == run.result["frames_seen"]
+    exact = exact and listed_lost == run.result["lost"]
+    record(
+        "single slot 536 x 536 at 1000 Hz",
+        "0 torn accepted, loss exact",
+        f"0 torn accepted, {run.result['lost']} of {run.result['frames_seen']} lost, "
+        f"{'counted exactly' if exact else 'COUNT WRONG'}, {run.cpu_cores:.2f} core",
+        exact,
+    )
+
+
+def counted(files: list[str]) -> tuple[int, int, int]:
+    from astropy.io import fits
+
+    rows = [fits.getdata(name, "FRAMES") for name in files]
+    lost = sum(int(r["LOST"].sum()) for r in rows)
+    return int(rows[0]["CNT0"][0]), int(rows[-1]["CNT0"][-1]), lost
+
+
+def lost_before_first(files: list[str]) -> int:
+    from astropy.io import fits
+
+    return int(fits.getdata(files[0], "FRAMES")["LOST"][0])
+
+
+# -- a disk that stands still ---------------------------------------------------------------------------
+
+
+@contextmanager
+def loop_mount(folder: Path, size_bytes: int):
+    """An ext4 file system of its own in a file, on a loop device with direct I/O."""
+    image, mount = folder / "disk.img", folder / "mnt"
+    mount.mkdir()
+    with image.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size_bytes)
+    subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=1", image], check=True)
+    device = subprocess.run(
+        ["losetup", "--find", "--show", "--direct-io=on", image],
+        check=True, text=True, capture_output=True,
+    ).stdout.strip()  # fmt: skip
+    try:
+        subprocess.run(["mount", device, mount], check=True)
+        try:
+            yield mount
+        finally:
+            subprocess.run(["umount", mount], check=True)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("losetup"), reason="needs root to mount and freeze"
+)
+def test_frozen_disk(benchmark, record, unreachable, disk_dir, shm_dir):
+    frozen_s, frames = 5, MBI_HZ * 15
+    asked = f"0 lost while frozen {frozen_s} s"
+    what = "disk frozen at 280 MB/s, default ring"
+    with loop_mount(disk_dir, 6 << 30) as mount:
+        bare_gb_s = 1e-9 * (1 << 30) / direct_write_seconds(mount, 1, 1 << 30)
+        if bare_gb_s < 0.35:
+            unreachable(what, asked, f"this loop device takes {bare_gb_s:.2f} GB/s")
+            return
+        arguments = ["--dir", mount, "--cube-size", 250, "--frames", frames]
+        with camera(shm_dir, "vcam1"), logger(shm_dir, "vcam1", *arguments) as run:
+            waiter = threading.Thread(target=run.wait)
+            waiter.start()
+            wait_for_cube(mount)
+            subprocess.run(["fsfreeze", "--freeze", mount], check=True)
+            try:
+                time.sleep(frozen_s)
+            finally:
+                subprocess.run(["fsfreeze", "--unfreeze", mount], check=True)
+            waiter.join()
+        benchmark.pedantic(lambda: None, rounds=1)
+        verify_stamps(run.result["files"], run.result)
+        lost, logged = run.result["lost"], run.result["frames_logged"]
+    record(what, asked, f"{lost} lost of {logged}, loop device {bare_gb_s:.2f} GB/s",
+           lost == 0 and logged == frames)  # fmt: skip
+
+
+def wait_for_cube(folder: Path) -> None:
+    """Until the logger has finished its first cube."""
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("*/*/*.fits")):
+        assert time.monotonic() < deadline, "the logger made no cube"
+        time.sleep(0.1)
