@@ -21,7 +21,7 @@ Record = Callable[[str, str, str, bool], None]
 
 @pytest.fixture
 def record() -> Record:
-    """record(what, asked, measured, reached): a row of the closing table; fails if not reached."""
+    """record(what, asked, measured, reached): a row of the closing table."""
 
     def add(what: str, asked: str, measured: str, reached: bool) -> None:
         _rows.append((what, asked, measured, "yes" if reached else "NO"))

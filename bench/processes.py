@@ -82,5 +82,6 @@ class LoggerRun:
 def logger(shm_dir: Path, stream: str, *arguments: object) -> Any:
     """A logger process with --json; yields its LoggerRun."""
     listed = [stream, "--json", "--progress", "0", *map(str, arguments)]
-    with running("vampires.commands.logger", listed, shm_dir, stderr=subprocess.PIPE) as process:
+    module = "vampires.commands.logger"
+    with running(module, listed, shm_dir, stderr=subprocess.PIPE) as process:
         yield LoggerRun(process)

@@ -1,4 +1,4 @@
-"""Data acquisition for SCExAO/VAMPIRES: camera streams to FITS cubes, every frame accounted for.
+"""Data acquisition for SCExAO/VAMPIRES: every frame in the file, or the file says that not.
 
 >>> from vampires import Stream
 >>> with Stream.open("vcam1") as stream:
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 __all__ = ["Stream"]
 
 
-def __getattr__(name: str) -> Any:
-    """Loads the compiled core when it is first asked for."""
-    if name == "Stream":
-        from vampires.stream import Stream
+if not TYPE_CHECKING:
 
-        return Stream
-    raise AttributeError(f"module 'vampires' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """Loads the compiled core when it is first asked for."""
+        if name == "Stream":
+            from vampires.stream import Stream
+
+            return Stream
+        raise AttributeError(f"module 'vampires' has no attribute {name!r}")

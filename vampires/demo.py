@@ -112,10 +112,10 @@ class Demo:
         result: dict[str, Any] = json.loads(printed)
         return result
 
-    # -- the proof ------------------------------------------------------------------------------
+    # -- the proof ---------------------------------------------------------------------
 
     def check(self, stream: str, result: dict[str, Any]) -> CameraReport:
-        """Re-reads the files of a logger's result and compares them with the camera's frames."""
+        """Re-reads the files of a logger and compares them with the camera's frames."""
         report = CameraReport(stream, result)
         pool = frame_pool("sky", self.mode, camera_number(stream), "uint16", 0)
         origin: tuple[int, int] | None = None
@@ -147,7 +147,7 @@ class Demo:
             counters = rows["CNT0"].astype(np.int64)
             for frame, cnt0 in zip(pixels, counters.tolist(), strict=True):
                 if not np.array_equal(frame, expected_frame(pool, cnt0)):
-                    wrong(f"{path.name}: the pixels of frame {cnt0} are not those of the camera")
+                    wrong(f"{path.name}: frame {cnt0} has not the camera's pixels")
             first = origin or (int(counters[0]), int(rows["TACQ"][0]))
             due_ns = (counters - first[0]) * (1e9 / float(self.fps)) + first[1]
             if np.abs(rows["TACQ"].astype(np.int64) - due_ns).max() > 1000:

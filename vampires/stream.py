@@ -177,7 +177,7 @@ class Stream:
     ) -> Stream:
         """Opens an existing stream.
 
-        rolling: read a 3D stream that is no temporal ring slice by slice, cnt1 being its newest.
+        rolling: read a 3D stream that is no ring slice by slice, cnt1 being its newest.
 
         Raises StreamNotFound, StreamInvalid (not a stream, or not finished being created).
         """

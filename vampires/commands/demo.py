@@ -49,11 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in table(reports):
         _say(line)
     for report in reports:
-        for error in report.errors[:10]:
-            _say(f"{report.stream}: {error}")
+        for line in report.errors[:10]:
+            _say(f"{report.stream}: {line}")
     files = [name for report in reports for name in report.result["files"]]
     if files:
-        _say(f"\nlook at a cube:  ds9 '{shown(files[0])}'   (or astropy: fits.open(...)[0].data[0])")
+        _say(f"\nlook at a cube:  ds9 '{shown(files[0])}'")
     return 0 if all(report.good for report in reports) else EXIT_FAILED
 
 

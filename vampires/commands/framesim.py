@@ -145,7 +145,7 @@ def _end_line(summary: framesim.RunSummary) -> str:
 
 
 def _refuse_running_camera(stream: str) -> None:
-    """UserError when a process that lives writes a stream of this name: perhaps a real camera."""
+    """UserError when a living process writes a stream of this name: perhaps a real camera."""
     from vampires.stream import Stream, StreamError
 
     try:
