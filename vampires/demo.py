@@ -87,7 +87,10 @@ class Demo:
                     raise DemoError(f"the camera {stream} did not start")
                 self.say(f"camera  {line}")
             loggers = {s: stack.enter_context(self._logger(s, shm_dir)) for s in CAMERAS}
-            relays = {s: _Relay(logger, self.say) for s, logger in loggers.items()}
+            relays = {
+                s: stack.enter_context(_Relay(logger, self.say))
+                for s, logger in loggers.items()
+            }
             return {s: self._result(s, loggers[s], relay) for s, relay in relays.items()}
 
     def _camera(self, stream: str, shm_dir: Path) -> Any:
@@ -169,18 +172,25 @@ def shown(name: str) -> str:
 
 
 class _Relay(threading.Thread):
-    """Passes on the lines a logger prints, as they come."""
+    """Passes on the lines a logger prints, as they come. On leaving, the logger is ended."""
 
     def __init__(self, logger: subprocess.Popen[str], say: Callable[[str], None]) -> None:
         super().__init__()
-        self._lines = logger.stderr
+        self._logger = logger
         self._say = say
         self.last_line = ""
+
+    def __enter__(self) -> _Relay:
         self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._logger.send_signal(signal.SIGINT)
+        self.join()
 
     def run(self) -> None:
-        assert self._lines is not None
-        for line in self._lines:
+        assert self._logger.stderr is not None
+        for line in self._logger.stderr:
             self.last_line = line.rstrip().removeprefix("vampires-logger: ")
             self._say(self.last_line)
 

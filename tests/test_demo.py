@@ -1,0 +1,114 @@
+"""The demo: the main job for a newcomer, and the proof of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from vampires.demo import CameraReport, Demo, table
+
+SMALL = ("--mode", "HALFARC", "--fps", "100", "--seconds", "1.5")
+
+
+def demo_folders() -> set[str]:
+    return {name for name in os.listdir("/dev/shm") if name.startswith("vampires-demo-")}
+
+
+def test_demo_logs_and_verifies_every_frame(run_command, tmp_path):
+    before = demo_folders()
+    done = run_command("demo", *SMALL, "--dir", tmp_path / "data", timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.endswith("yes")]
+    assert [row[:5] for row in rows] == [[f"vcam{n}", "150", "150", "0", "0"] for n in (1, 2)]
+    files = sorted((tmp_path / "data").glob("*/vcam?/*.fits"))
+    assert [fits.getval(f, "NAXIS3") for f in files] == [100, 50, 100, 50]
+    assert demo_folders() == before
+
+
+def test_demo_that_is_interrupted_leaves_nothing_running(start_command, tmp_path):
+    before = demo_folders()
+    demo = start_command("demo", "--mode", "HALFARC", "--dir", tmp_path, "--seconds", "60")
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "logging vcam2" in line:
+            break
+    demo.send_signal(signal.SIGINT)
+    _, errors = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert "Traceback" not in errors
+    assert demo_folders() == before
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A demo's files and its report, once for the checks below."""
+    import contextlib
+    from fractions import Fraction
+
+    root = tmp_path_factory.mktemp("recorded")
+    demo = Demo(root, 0.4, "HALFARC", Fraction(100), lambda line: None)
+    with contextlib.chdir(root) if hasattr(contextlib, "chdir") else contextlib.nullcontext():
+        reports = demo.run()
+    return demo, reports[0]
+
+
+def damaged(path: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    copy.with_suffix(".txt").write_bytes(path.with_suffix(".txt").read_bytes())
+    return copy
+
+
+def check(recorded, path: Path) -> CameraReport:
+    demo, report = recorded
+    return demo.check(report.stream, report.result | {"files": [str(path)]})
+
+
+def test_a_whole_file_passes_the_check(recorded, tmp_path):
+    _, report = recorded
+    assert not check(recorded, damaged(Path(report.result["files"][0]), tmp_path)).errors
+
+
+def test_one_wrong_pixel_is_found(recorded, tmp_path):
+    path = damaged(Path(recorded[1].result["files"][0]), tmp_path)
+    with fits.open(path, mode="update", checksum=True) as hdus:
+        hdus[0].data[3, 100, 100] += 1
+    assert any("pixels" in error for error in check(recorded, path).errors)
+
+
+def test_one_wrong_time_is_found(recorded, tmp_path):
+    path = damaged(Path(recorded[1].result["files"][0]), tmp_path)
+    with fits.open(path, mode="update", checksum=True) as hdus:
+        hdus["FRAMES"].data["TACQ"][5] += 50_000
+    assert any("times" in error for error in check(recorded, path).errors)
+
+
+def test_a_missing_sidecar_line_is_found(recorded, tmp_path):
+    path = damaged(Path(recorded[1].result["files"][0]), tmp_path)
+    sidecar = path.with_suffix(".txt")
+    sidecar.write_text("".join(sidecar.read_text().splitlines(keepends=True)[:-1]))
+    assert any("sidecar" in error for error in check(recorded, path).errors)
+
+
+def test_a_damaged_byte_of_the_file_is_found_by_its_checksum(recorded, tmp_path):
+    path = damaged(Path(recorded[1].result["files"][0]), tmp_path)
+    content = np.fromfile(path, np.uint8)
+    content[-2880 * 4] ^= 1  # in the padding or the table, behind the pixels
+    content[2880 * 40] ^= 1
+    content.tofile(path)
+    assert check(recorded, path).errors
+
+
+def test_the_table_says_no_where_a_check_failed():
+    result = {
+        "frames_seen": 5, "frames_logged": 4, "lost": 1, "torn": 0,
+        "bytes": 10, "seconds": 1.0, "files": [],
+    }  # fmt: skip
+    good, bad = table([CameraReport("a", result), CameraReport("b", result, ["wrong"])])[1:]
+    assert good.endswith("yes") and bad.endswith("NO")
+    assert not CameraReport("a", result).good
