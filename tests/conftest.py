@@ -88,7 +88,7 @@ def start_command(start_process: Start) -> Start:
 
 @pytest.fixture
 def run_command(start_command: Start) -> Run:
-    """run_command("framesim", ..., timeout=30) -> CompletedProcess; else TimeoutExpired."""
+    """run_command("framesim", ..., timeout=30) -> CompletedProcess, or TimeoutExpired."""
 
     def run(
         command: str, *arguments: object, timeout: float = 30, **options: Any
@@ -98,6 +98,15 @@ def run_command(start_command: Start) -> Run:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     return run
+
+
+@pytest.fixture
+def start_logger(start_command: Start, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """start_logger(stream, argument, ...) -> LoggerProcess; files below tmp_path / "data"."""
+    from logger_process import loggers
+
+    with loggers(start_command, tmp_path / "data") as start:
+        yield start
 
 
 @pytest.fixture

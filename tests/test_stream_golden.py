@@ -1,4 +1,4 @@
-"""Files written by the real library read back as it reads them, and ours equal them byte by byte.
+"""Files written by the real library read back as it reads them; ours are equal byte by byte.
 
 The golden files were made by ImageStreamIO and pyMilk; the JSON beside each says what those
 read from it. ``isio_regions.txt`` lists the region offsets that the library gave to streams of
@@ -159,7 +159,7 @@ class TestGoldenFile:
 
 
 def write_the_same(golden: Stream, folder: Path, name: str, facts: dict[str, Any]) -> bytes:
-    """Creates a stream like the golden one and publishes as many frames, the last ones equal."""
+    """The bytes of a stream made like the golden one, with as many frames, the last equal."""
     folder.mkdir()
     metadata, layout = golden.metadata, golden._file.layout
     cbsize, ring = metadata["CBsize"], metadata["imagetype"] == TEMPORAL_RING

@@ -80,6 +80,7 @@ void StreamReader::choose_slots() {
         slots_ = Slots::update_ring;
     }
     previous_ = sample();
+    if (slots_ == Slots::update_ring) number_updates(previous_, updates(previous_));
 }
 
 bool StreamReader::flagged() const noexcept { return load(file_->metadata().write) != 0; }
@@ -306,28 +307,39 @@ bool StreamReader::locate_rolling(std::uint64_t& cnt0, const Sample& now, FrameT
     return true;
 }
 
+StreamReader::Updates StreamReader::updates(const Sample& now) const noexcept {
+    StreamMetadata& md = file_->metadata();
+    Updates counted;
+    counted.index = load(md.cb_index);
+    counted.minus_cnt0 = load(md.cb_cycle) * ring_ + counted.index - now.cnt0;
+    // An update that began meanwhile changes the numbers one after the other.
+    counted.settled =
+        !writing() && load(md.cnt0) == now.cnt0 && load(md.cb_index) == counted.index;
+    return counted;
+}
+
+// Whether the newest frame itself went through the ring, nobody knows; those after it show.
+void StreamReader::number_updates(const Sample& now, const Updates& counted) noexcept {
+    if (!counted.settled) return;
+    updates_minus_cnt0_ = counted.minus_cnt0;
+    updates_known_from_ = now.cnt0 + 1;
+}
+
 // Update k of the stream is in slot k % ring. Updates are numbered by CBcycle and CBindex, from
 // another start than cnt0 where some frames did not pass through the ring.
 bool StreamReader::locate_update(std::uint64_t& cnt0, const Sample& now, FrameTicket& ticket) {
-    StreamMetadata& md = file_->metadata();
-    const std::uint32_t index = load(md.cb_index);
-    const std::uint64_t minus_cnt0 = load(md.cb_cycle) * ring_ + index - now.cnt0;
-    // Else an update began meanwhile, and the numbers need not belong together.
-    const bool settled = !writing() && load(md.cnt0) == now.cnt0 && load(md.cb_index) == index;
-    const std::uint64_t ahead = minus_cnt0 - updates_minus_cnt0_.value_or(minus_cnt0);
+    const Updates counted = updates(now);
+    if (!updates_minus_cnt0_) number_updates(now, counted);
+    const std::uint64_t ahead = counted.minus_cnt0 - updates_minus_cnt0_.value_or(0);
     const bool known = updates_minus_cnt0_ && ahead <= 1;  // 1: the next update is under way
-    if (index >= ring_ || (updates_minus_cnt0_ && !known && settled)) {
+    if (counted.index >= ring_ || (!known && counted.settled)) {
         slots_ = Slots::single;  // this writer does not keep the ring
         ring_ = 1;
         return false;
     }
-    if (!known && !settled) {
+    if (!known) {
         if (flagged()) watch_write_flag(now);
         return false;
-    }
-    if (!updates_minus_cnt0_) {
-        updates_minus_cnt0_ = minus_cnt0;
-        updates_known_from_ = now.cnt0 + 1;
     }
     if (now.cnt0 < updates_known_from_) return locate_array(cnt0, now, ticket);
     cnt0 = std::max(cnt0, updates_known_from_);

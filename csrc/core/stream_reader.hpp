@@ -108,8 +108,15 @@ class StreamReader {
         bool flagged = false;  // the write flag is set, whether that means anything or not
         bool steady = false;   // no update was under way
     };
+    struct Updates {
+        std::uint64_t minus_cnt0 = 0;  // the number of the newest update, less cnt0
+        std::uint32_t index = 0;       // its slot
+        bool settled = false;          // else these may belong to different moments
+    };
 
     Sample sample() const noexcept;
+    Updates updates(const Sample& now) const noexcept;
+    void number_updates(const Sample& now, const Updates& counted) noexcept;
     bool flagged() const noexcept;
     bool writing() const noexcept;
     bool fresh() noexcept;
