@@ -10,12 +10,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from vampires.times import day_folder, file_stamp
 
 
-@dataclass(frozen=True)
-class HiddenNames:
+class HiddenNames(NamedTuple):
     """Names of the growing files; none ends in ``.fits``, all are hidden.
 
     ``cube`` is the FITS file, ``frames`` its journal (packed rows of FRAME_DTYPE), ``sidecar``
@@ -25,11 +25,6 @@ class HiddenNames:
     cube: Path
     frames: Path
     sidecar: Path
-
-    def moved_to(self, folder: Path) -> HiddenNames:
-        """The same names in another folder."""
-        names = (self.cube.name, self.frames.name, self.sidecar.name)
-        return HiddenNames(*(folder / name for name in names))
 
 
 @dataclass(frozen=True)

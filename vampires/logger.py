@@ -6,6 +6,7 @@ ends. All of it happens in the one thread that calls Logger.run().
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import errno
 import os
@@ -23,6 +24,7 @@ from vampires.cube_header import CubeFacts, KeywordChange, cube_header, reserve_
 from vampires.cube_names import HiddenNames, cube_folder, final_names, hidden_names
 from vampires.frame_table import FRAME_DTYPE, Rows, frames_hdu
 from vampires.keywords import decode_keywords
+from vampires.open_folder import OpenFolder
 from vampires.sidecar import sidecar_text
 
 KEYWORD_BYTES = 128
@@ -92,15 +94,25 @@ class _OpenCube:
 
     index: int
     start: dict[str, Any]
-    folder: Path
-    names: HiddenNames
+    wanted_folder: Path
+    folder: OpenFolder | None = None  # None: it cannot be made, so far
+    names: HiddenNames | None = None  # in that folder
     aux: AuxHeader = field(default_factory=AuxHeader)
     is_open: bool = False
     written: bool = False
     retry_at: float = 0.0
     first_failure_at: float | None = None
     date_ns: int = 0
-    folder_fd: int = -1  # of the folder its files are in, wherever that is moved
+
+    @property
+    def location(self) -> Path:
+        """Its folder, for people to read."""
+        return self.wanted_folder if self.folder is None else self.folder.location
+
+    def close(self) -> None:
+        if self.folder is not None:
+            self.folder.close()
+        self.folder = self.names = None
 
 
 class Logger:
@@ -133,6 +145,7 @@ class Logger:
             report(self._engine.lock_note)
         self.result = LoggerResult(config.stream)
         self._cubes: dict[int, _OpenCube] = {}
+        self._files: list[tuple[int, str]] = []  # (number of the cube, path), in order
         self._finished = False
         self._attached = False  # at any time
         self._stopped_at: float | None = None
@@ -200,9 +213,9 @@ class Logger:
             self._cubes[cube].written = True
             self._finish(self._cubes[cube])
         elif kind == "attached":
-            self._attached = True
             self._refresh_header_room()
-            self._report(f"attached to stream {stream}")
+            self._report(self._attached_line())
+            self._attached = True
         elif kind == "refused" and not self._attached:
             raise _core.StreamUnsupported(text)
         elif kind == "refused":
@@ -221,6 +234,14 @@ class Logger:
             self._report(text)
         elif kind == "finished":
             self._finished = True
+
+    def _attached_line(self) -> str:
+        """Said once every frame from now on is logged."""
+        config = self.config
+        if self._attached:
+            return f"stream {config.stream} is there again, logging goes on"
+        where = config.root if config.exact_dir else config.root / "YYYYMMDD" / config.stream
+        return f"logging {config.stream} to {where}, {config.cube_size} frames a cube"
 
     def _count(self) -> None:
         status = self._engine.status()
@@ -272,8 +293,7 @@ class Logger:
         folder = cube_folder(
             config.root, config.stream, start["time_ns"], exact=config.exact_dir
         )
-        names = hidden_names(folder, config.stream, start["time_ns"])
-        cube = _OpenCube(index, start, folder, names, date_ns=time.time_ns())
+        cube = _OpenCube(index, start, folder, date_ns=time.time_ns())
         cube.aux = read_aux_header(config.shm_dir, config.stream)
         self._cubes[index] = cube
         self._open(cube)
@@ -282,15 +302,15 @@ class Logger:
     def _open(self, cube: _OpenCube) -> None:
         facts = self._start_facts(cube, n_frames=cube.start["planned_frames"])
         try:
-            self._enter_folder(cube)
+            _, names = self._enter_folder(cube)
             self._engine.open_cube(
                 cube.index,
-                os.fspath(cube.names.cube),
-                os.fspath(cube.names.frames),
+                os.fspath(names.cube),
+                os.fspath(names.frames),
                 self._fitted_header(facts, cube),
             )
         except OSError as error:
-            self._failed(cube, f"cannot open a cube in {cube.folder}", error)
+            self._failed(cube, f"cannot open a cube in {cube.location}", error)
             if self._out_of_patience(cube):
                 self._engine.abandon_cube(cube.index)
                 cube.is_open = True
@@ -298,25 +318,18 @@ class Logger:
         cube.is_open = True
         cube.first_failure_at = None
 
-    def _enter_folder(self, cube: _OpenCube) -> None:
-        cube.folder.mkdir(parents=True, exist_ok=True)
-        if cube.folder_fd < 0:
-            cube.folder_fd = os.open(cube.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def _follow_folder(self, cube: _OpenCube) -> None:
-        """Keeps to the folder of an open cube that was renamed; makes a removed one anew."""
-        now = Path(os.readlink(f"/proc/self/fd/{cube.folder_fd}"))
-        with contextlib.suppress(FileNotFoundError):
-            if now != cube.folder and os.path.samestat(now.stat(), os.fstat(cube.folder_fd)):
-                self._report(
-                    f"the folder {cube.folder} is now {now}; the open cube stays in it"
-                )
-                cube.folder, cube.names = now, cube.names.moved_to(now)
-        cube.folder.mkdir(parents=True, exist_ok=True)
+    def _enter_folder(self, cube: _OpenCube) -> tuple[OpenFolder, HiddenNames]:
+        """The folder of the cube, made where it is missing, and the names in it."""
+        if cube.folder is None or cube.names is None:
+            folder = OpenFolder(cube.wanted_folder)
+            time_ns = cube.start["time_ns"]
+            cube.folder = folder
+            cube.names = hidden_names(folder.path, self.config.stream, time_ns)
+        cube.folder.restore()
+        return cube.folder, cube.names
 
     def _forget(self, cube: _OpenCube) -> None:
-        if cube.folder_fd >= 0:
-            os.close(cube.folder_fd)
+        cube.close()
         del self._cubes[cube.index]
 
     def _start_facts(self, cube: _OpenCube, **known: Any) -> CubeFacts:
@@ -357,12 +370,12 @@ class Logger:
     def _finish(self, cube: _OpenCube) -> None:
         end = self._engine.cube_end(cube.index)
         if end["frames"] == 0:
-            self._give_up(cube, end, f"could not be written to {cube.folder}")
+            self._give_up(cube, end, f"could not be written to {cube.location}")
             return
         try:
             self._finish_file(cube, end)
         except OSError as error:
-            self._failed(cube, f"cannot finish the cube {cube.names.cube}", error)
+            self._failed(cube, f"cannot finish a cube in {cube.location}", error)
             if error.errno in _NO_ROOM and self._out_of_patience(cube) and end["frames"] > 1:
                 self._make_room(cube, end)
             elif self._out_of_patience(cube):
@@ -372,18 +385,20 @@ class Logger:
         rows = np.frombuffer(self._engine.cube_rows(cube.index), FRAME_DTYPE)
         missing = end["captured"] - end["frames"]
         facts = self._end_facts(cube, end, rows, missing)
-        self._follow_folder(cube)
+        folder, names = self._enter_folder(cube)
         header = self._fitted_header(facts, cube)
         # First, since it gives back disk space that was kept for more frames.
         self._engine.finish_cube(cube.index, header, frames_hdu(rows))
-        _write_durably(cube.names.sidecar, sidecar_text(self.config.stream, rows))
-        fits = self._publish(cube)
+        _write_durably(names.sidecar, sidecar_text(self.config.stream, rows))
+        fits = folder.location / self._publish(folder, names, cube.start["time_ns"])
         self._engine.release_cube(cube.index)
-        self._tidy(cube.names.frames)
+        self._tidy(cube)
         self._forget(cube)
         self._notes.clear()
         self._lost_on_disk += missing
-        self.result.files.append(os.fspath(fits))
+        # A cube that had to wait for the disk may be finished after a later one.
+        bisect.insort(self._files, (cube.start["number"], os.fspath(fits)))
+        self.result.files = [name for _, name in self._files]
         self.result.frames_logged += len(rows)
         self.result.bytes += len(rows) * cube.start["frame_bytes"]
 
@@ -411,37 +426,41 @@ class Logger:
             notes=notes,
         )
 
-    def _publish(self, cube: _OpenCube) -> Path:
-        """Gives sidecar and cube their names, the cube last; neither replaces anything."""
-        for names in final_names(cube.folder, self.config.stream, cube.start["time_ns"]):
-            if names.fits.exists():
+    def _publish(self, folder: OpenFolder, hidden: HiddenNames, time_ns: int) -> str:
+        """Gives sidecar and cube their names, the cube last; neither replaces anything.
+
+        Returns the name of the cube.
+        """
+        for final in final_names(folder.path, self.config.stream, time_ns):
+            if final.fits.exists():
                 continue
-            if not _core.rename_new(os.fspath(cube.names.sidecar), os.fspath(names.sidecar)):
+            if not _core.rename_new(os.fspath(hidden.sidecar), os.fspath(final.sidecar)):
                 continue
             try:
-                renamed = _core.rename_new(os.fspath(cube.names.cube), os.fspath(names.fits))
+                renamed = _core.rename_new(os.fspath(hidden.cube), os.fspath(final.fits))
             except OSError:
-                names.sidecar.rename(cube.names.sidecar)
+                final.sidecar.rename(hidden.sidecar)
                 raise
             if renamed:
-                self._sync_folder(cube)
-                return names.fits
-            names.sidecar.rename(cube.names.sidecar)
+                self._sync(folder)
+                return final.fits.name
+            final.sidecar.rename(hidden.sidecar)
         raise AssertionError("the names never end")
 
-    def _sync_folder(self, cube: _OpenCube) -> None:
+    def _sync(self, folder: OpenFolder) -> None:
         try:
-            _core.sync_directory(os.fspath(cube.folder))
+            _core.sync_directory(os.fspath(folder.path))
         except OSError as error:  # the cube has its name; only a power cut could undo it
-            self._report(f"cannot sync the folder {cube.folder}: {error.strerror or error}")
+            self._report(f"cannot sync the folder {folder.location}: {error.strerror}")
 
-    def _tidy(self, *leftovers: Path) -> None:
-        """Removes hidden files whose contents are safe elsewhere, or lost."""
-        for path in leftovers:
+    def _tidy(self, cube: _OpenCube) -> None:
+        """Removes hidden files that are left: their contents are safe elsewhere, or lost."""
+        for path in cube.names or ():
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                self._report(f"cannot remove {path}: {error.strerror}; remove it by hand")
+                left = cube.location / path.name
+                self._report(f"cannot remove {left}: {error.strerror}; remove it by hand")
 
     # -- when the disk refuses ----------------------------------------------------------------
 
@@ -497,13 +516,13 @@ class Logger:
             self._leave_behind(cube, end)
 
     def _leave_behind(self, cube: _OpenCube, end: dict[str, Any]) -> None:
+        names = [path.name for path in cube.names or ()]
         self._report(
-            f"{end['captured']} frames stay in the unfinished file {cube.names.cube} "
-            f"and its journal {cube.names.frames}; they can be recovered"
+            f"{end['frames']} frames stay in unfinished files of {cube.location}, "
+            f"{' and '.join(names[:2])}; they can be recovered"
         )
         self._lost_on_disk += end["captured"]
         self._engine.release_cube(cube.index)
-        self._tidy(cube.names.sidecar)
         self._forget(cube)
 
     def _give_up(self, cube: _OpenCube, end: dict[str, Any], why: str) -> None:
@@ -512,7 +531,7 @@ class Logger:
         self._notes.append(f"before this cube: {text}")
         self._lost_on_disk += end["captured"]
         self._engine.discard_cube(cube.index)
-        self._tidy(cube.names.cube, cube.names.frames, cube.names.sidecar)
+        self._tidy(cube)
         self._forget(cube)
 
 

@@ -38,7 +38,9 @@ void add(std::atomic<std::uint64_t>& counter, std::uint64_t value) noexcept {
     counter.store(counter.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
 }
 
-std::int64_t day_of(std::int64_t time_ns) noexcept { return time_ns / kDay_ns; }
+std::int64_t day_of(std::int64_t time_ns) noexcept {
+    return time_ns / kDay_ns;
+}
 
 }  // namespace
 
@@ -81,6 +83,8 @@ void Capture::run() {
         }
         const Wake wake = reader_->wait(stopping_ ? milliseconds(0) : kWait);
         if (wake == Wake::frame && !capture_some()) std::this_thread::sleep_for(kMemoryPause);
+        const bool was_full = counters_.memory_full.load(std::memory_order_relaxed);
+        if (wake == Wake::timeout && was_full && room_for_frame()) memory_is(false);
         if (wake == Wake::gone) fate_checked_ns_ = 0;
         look_after_stream();
         idle_work();
@@ -89,17 +93,19 @@ void Capture::run() {
 }
 
 bool Capture::done() {
-    if (limit_reached_ || abort_.load()) return true;
+    if (limit_reached_) return true;
     if (!stopping_ && stop_.load()) {
         stopping_ = true;
         stop_at_cnt0_ = reader_ ? reader_->newest_cnt0() : 0;
         stop_deadline_ns_ = monotonic_now_ns() + kStopGrace_ns;
     }
     if (!stopping_) return false;
-    if (!reader_ || reader_->last_cnt0() >= stop_at_cnt0_) return true;
+    if (abort_.load() || !reader_ || reader_->last_cnt0() >= stop_at_cnt0_) return true;
+    const std::int64_t now_ns = monotonic_now_ns();
+    const bool waiting = reader_->wait(milliseconds(0)) == Wake::frame;
     // With memory full the frames wait in the stream; else all that can be read is read.
-    return !counters_.memory_full.load() && monotonic_now_ns() > stop_deadline_ns_ &&
-           reader_->wait(milliseconds(0)) != Wake::frame;
+    if (waiting && counters_.memory_full.load()) stop_deadline_ns_ = now_ns + kStopGrace_ns;
+    return !waiting && now_ns > stop_deadline_ns_;
 }
 
 // -- the stream ------------------------------------------------------------------------------
@@ -137,8 +143,9 @@ void Capture::check_loggable(const StreamFile& file) const {
     const std::string stream = "stream '" + file.name() + "'";
     const auto form = fits_form(shape.type);
     if (!form) {
-        throw StreamUnsupported(stream + " is complex: FITS images have no complex pixels; log "
-                                         "its real and imaginary parts as streams of their own");
+        throw StreamUnsupported(stream +
+                                " is complex: FITS images have no complex pixels; log "
+                                "its real and imaginary parts as streams of their own");
     }
     const bool slices = shape.temporal_ring() || config_.rolling;
     if (shape.naxis == 3 && !slices) {
@@ -152,10 +159,13 @@ void Capture::check_loggable(const StreamFile& file) const {
         file.frame_bytes(slices) / pixel_bytes(shape.type) * form->bytes_per_pixel;
     const std::size_t needed = placer_.chunks_for(next_header_bytes(), bytes);
     if (needed > pool_.count()) {
-        throw StreamUnsupported(
-            stream + " has frames of " + std::to_string(bytes) + " bytes in the file: the ring "
-            "memory of " + std::to_string(pool_.total_bytes()) + " bytes is too small, expected "
-            "at least " + std::to_string(needed * pool_.total_bytes() / pool_.count()));
+        throw StreamUnsupported(stream + " has frames of " + std::to_string(bytes) +
+                                " bytes in the file: the ring "
+                                "memory of " +
+                                std::to_string(pool_.total_bytes()) +
+                                " bytes is too small, expected "
+                                "at least " +
+                                std::to_string(needed * pool_.total_bytes() / pool_.count()));
     }
 }
 
@@ -172,6 +182,7 @@ void Capture::attach(std::shared_ptr<StreamFile> file) {
     frame_bytes_ = std::size_t{geometry.width} * geometry.height *
                    fits_form(geometry.type)->bytes_per_pixel;
     keywords_.attach(file->keywords(), file->shape().keywords);
+    first_of_stream_ = true;
     if (again) {
         continue_count(*file);
         recreated_ = true;
@@ -179,17 +190,21 @@ void Capture::attach(std::shared_ptr<StreamFile> file) {
     }
     refused_inode_ = 0;
     counters_.attached.store(true);
-    events_.push(EventKind::attached, 0, static_cast<std::int64_t>(file->inode()), file->name());
+    events_.push(EventKind::attached, 0, static_cast<std::int64_t>(file->inode()),
+                 file->name());
 }
 
-// A new stream counts from 0, so frames before the first that is read are lost; unless its count
-// is too high for its age: then it carries on the count of the old one, as a relay's does.
+// A new stream counts from 0, so frames before the first that is read are lost; unless its
+// count is too high for its age: then it carries on the count of the old one, as a relay's
+// does.
 void Capture::continue_count(const StreamFile& file) {
     const std::uint64_t newest = reader_->newest_cnt0();
     const std::int64_t created_ns = to_ns(file.metadata().creationtime);
-    const double age_ns = static_cast<double>(std::max<std::int64_t>(utc_now_ns() - created_ns, 0));
-    const double plausible =
-        frame_interval_ns_ > 0 ? 64.0 + 5.0 * age_ns / frame_interval_ns_ : 1e18;
+    const double age_ns =
+        static_cast<double>(std::max<std::int64_t>(utc_now_ns() - created_ns, 0));
+    const double interval_ns =
+        frame_interval_ns_ > 0 ? frame_interval_ns_ : static_cast<double>(kMillisecond_ns);
+    const double plausible = 64.0 + 5.0 * age_ns / interval_ns;
     if (static_cast<double>(newest) <= plausible) {
         reader_->count_from(0);
     } else if (newest > gone_at_cnt0_) {
@@ -214,13 +229,21 @@ void Capture::look_after_stream() {
 void Capture::detach(FileFate fate) {
     constexpr const char* kFates[] = {"", "was re-created", "was removed", "was truncated"};
     gone_since_ns_ = monotonic_now_ns();
-    gone_at_cnt0_ = reader_->last_cnt0() + reader_->unread();
-    lost_with_stream_ += reader_->unread();
-    add(counters_.lost, reader_->unread());
+    gone_at_cnt0_ = reader_->last_cnt0() + count_unread(reader_->unread());
     reader_.reset();
     counters_.attached.store(false);
     events_.push(EventKind::stream_gone, 0, static_cast<std::int64_t>(fate),
                  kFates[static_cast<int>(fate)]);
+}
+
+// Frames that nobody will read. Returns their number.
+std::uint64_t Capture::count_unread(std::uint64_t frames) noexcept {
+    const std::uint64_t torn = std::min(frames, reader_->torn_since_last());
+    lost_due_ += frames;
+    torn_due_ += torn;
+    add(counters_.lost, frames);
+    add(counters_.torn, torn);
+    return frames;
 }
 
 // -- frames ----------------------------------------------------------------------------------
@@ -228,7 +251,12 @@ void Capture::detach(FileFate fate) {
 // False when frames wait and there is no memory for them.
 bool Capture::capture_some() {
     for (int count = 0; count < kFramesBetweenChores && !limit_reached_; ++count) {
-        if (!room_for_frame()) return false;
+        if (!room_for_frame()) {
+            const bool frames_wait = reader_->wait(milliseconds(0)) == Wake::frame;
+            if (frames_wait) memory_is(true);
+            return !frames_wait;
+        }
+        memory_is(false);
         if (!capture_one()) break;
     }
     return true;
@@ -247,20 +275,19 @@ bool Capture::capture_one() {
     const bool newest = ticket.newest;
     // The keywords in shared memory are those of the newest frame.
     if (newest || keywords_.used() == 0) keywords_.look();
-    if (reader_->confirm(ticket)) keep(ticket.info, newest, sum);
+    const bool whole = reader_->confirm(ticket);
+    reader_->let_go(ticket);
+    if (whole) keep(ticket.info, newest, sum);
     return true;
 }
 
 bool Capture::room_for_frame() {
-    const bool room = take_cube_index() && [this] {
-        if (!placer_.in_cube()) {
-            cube_header_bytes_ = next_header_bytes();
-            placer_.start(cube_header_bytes_);
-        }
-        return placer_.reserve(frame_bytes_);
-    }();
-    memory_is(!room);
-    return room;
+    if (!take_cube_index()) return false;
+    if (!cube_) {  // also when it was started before: the header may have grown
+        cube_header_bytes_ = next_header_bytes();
+        placer_.start(cube_header_bytes_);
+    }
+    return placer_.reserve(frame_bytes_);
 }
 
 bool Capture::take_cube_index() {
@@ -293,12 +320,13 @@ FrameRow Capture::row_of(const FrameInfo& info) noexcept {
     row.acquired_ns = info.acquired_ns;
     row.written_ns = info.written_ns;
     row.logged_ns = utc_now_ns();
-    row.lost = static_cast<std::int64_t>(info.lost + lost_with_stream_);
+    row.lost = static_cast<std::int64_t>(info.lost + lost_due_);
     row.flags = info.flags;
-    if (was_full_ && info.lost > 0) row.flags |= kRingFull;
+    if (was_full_ && row.lost > 0) row.flags |= kRingFull;
     if (recreated_) row.flags |= kStreamRecreated;
+    if (torn_due_ > 0) row.flags |= kTornBefore;
     was_full_ = recreated_ = false;
-    lost_with_stream_ = 0;
+    lost_due_ = 0;
     return row;
 }
 
@@ -306,13 +334,9 @@ void Capture::keep(const FrameInfo& info, bool newest, std::uint32_t sum) {
     FrameRow row = row_of(info);
     add(counters_.lost, info.lost);
     add(counters_.torn, info.torn);
-    if (cube_) {
-        const auto reason = boundary(row);
-        if (reason && !split(*reason)) {
-            add(counters_.lost, 1);  // aborted for want of memory
-            return;
-        }
-    }
+    torn_due_ += info.torn;
+    const auto reason = cube_ ? boundary(row) : std::nullopt;
+    if (reason && !pass_boundary(*reason, row)) return;
     if (!cube_) begin_cube(row);
     Cube& cube = cubes_[*cube_];
     if (newest && cube.end.frames > 0) note_keywords(cube);
@@ -323,23 +347,28 @@ void Capture::keep(const FrameInfo& info, bool newest, std::uint32_t sum) {
     if (time_ns != 0) cube.end.last_time_ns = time_ns;
     cube.end.last_cnt0 = info.cnt0;
     cube.end.lost += static_cast<std::uint64_t>(row.lost);
-    cube.end.torn += info.torn;
+    cube.end.torn += std::exchange(torn_due_, 0);
     ++cube.end.frames;
 
-    const std::int64_t now_ns = monotonic_now_ns();
-    if (newest && info.lost == 0) {
-        const auto interval_ns = static_cast<double>(now_ns - last_frame_ns_);
-        frame_interval_ns_ = frame_interval_ns_ == 0
-                                 ? interval_ns
-                                 : 0.9 * frame_interval_ns_ + 0.1 * interval_ns;
-    }
-    last_frame_ns_ = now_ns;
+    note_interval(newest && info.lost == 0);
     add(counters_.frames, 1);
     add(counters_.bytes, reader_->frame_bytes());
     counters_.cube_frames.store(cube.end.frames);
     counters_.last_cnt0.store(info.cnt0);
     counters_.last_frame_ns.store(row.logged_ns);
     end_when_full();
+}
+
+void Capture::note_interval(bool newest_and_next) noexcept {
+    const std::int64_t now_ns = monotonic_now_ns();
+    const bool first = std::exchange(first_of_stream_, false);
+    if (newest_and_next && !first) {
+        const auto interval_ns = static_cast<double>(now_ns - last_frame_ns_);
+        frame_interval_ns_ = frame_interval_ns_ == 0
+                                 ? interval_ns
+                                 : 0.9 * frame_interval_ns_ + 0.1 * interval_ns;
+    }
+    last_frame_ns_ = now_ns;
 }
 
 // -- cubes -----------------------------------------------------------------------------------
@@ -374,21 +403,42 @@ std::optional<CubeEndReason> Capture::boundary(const FrameRow& row) noexcept {
     return std::nullopt;
 }
 
-// Ends the cube before the frame just copied, which becomes the first of the next.
+// Ends the cube before the frame just copied, and makes that frame the first of the next.
+// False when there is no next cube, or no memory for it before an abort: the frame is not kept.
+bool Capture::pass_boundary(CubeEndReason reason, const FrameRow& row) {
+    const bool last_cube = cubes_ended_ + 1 >= config_.max_cubes;
+    if (!last_cube && split(reason)) return true;
+    lost_due_ += static_cast<std::uint64_t>(row.lost);
+    if (last_cube) {
+        end_cube(reason);
+    } else {
+        lost_due_ += 1;
+        add(counters_.lost, 1);
+    }
+    return false;
+}
+
 bool Capture::split(CubeEndReason reason) {
-    fill_end(reason);
+    cubes_[*cube_].end.reason = reason;
     const std::size_t header_bytes = next_header_bytes();
     while (!placer_.split(header_bytes)) {
-        if (abort_.load()) return false;
-        std::this_thread::sleep_for(kMemoryPause);
+        if (!wait_for_memory()) return false;
     }
     ++cubes_ended_;
     cube_.reset();
     cube_header_bytes_ = header_bytes;
     while (!take_cube_index()) {
-        if (abort_.load()) return false;
-        std::this_thread::sleep_for(kMemoryPause);
+        if (!wait_for_memory()) return false;
     }
+    memory_is(false);
+    return true;
+}
+
+// False when the logger was aborted.
+bool Capture::wait_for_memory() {
+    memory_is(true);
+    if (abort_.load()) return false;
+    std::this_thread::sleep_for(kMemoryPause);
     return true;
 }
 
@@ -432,10 +482,11 @@ void Capture::note_keywords(Cube& cube) noexcept {
     });
 }
 
-void Capture::fill_end(CubeEndReason reason) noexcept { cubes_[*cube_].end.reason = reason; }
-
 void Capture::end_cube(CubeEndReason reason) {
-    fill_end(reason);
+    CubeEnd& end = cubes_[*cube_].end;
+    end.reason = reason;
+    end.lost_at_end = std::exchange(lost_due_, 0);
+    end.torn += std::exchange(torn_due_, 0);
     placer_.end();
     cube_.reset();
     ++cubes_ended_;
@@ -460,7 +511,8 @@ void Capture::idle_work() {
     if (!cube_) return;
     const std::int64_t now_ns = monotonic_now_ns();
     const std::int64_t timeout_ns = config_.timeout.count();
-    if (timeout_ns > 0 && now_ns - last_frame_ns_ > timeout_ns) {
+    const bool waiting = counters_.memory_full.load(std::memory_order_relaxed);
+    if (timeout_ns > 0 && now_ns - last_frame_ns_ > timeout_ns && !waiting) {
         end_cube(CubeEndReason::timeout);
         return;
     }
@@ -485,17 +537,12 @@ void Capture::memory_is(bool full) {
 }
 
 void Capture::finish() {
-    std::uint64_t lost_at_end = lost_with_stream_;  // counted when the stream went
-    if (reader_ && stopping_ && stop_at_cnt0_ > reader_->last_cnt0()) {
-        const std::uint64_t unread = stop_at_cnt0_ - reader_->last_cnt0();
-        lost_at_end += unread;
-        add(counters_.lost, unread);
-        add(counters_.torn, std::min(unread, reader_->torn_since_last()));
+    // Frames after a limit are not asked for; nobody misses them.
+    if (reader_ && stopping_ && !limit_reached_ && stop_at_cnt0_ > reader_->last_cnt0()) {
+        count_unread(stop_at_cnt0_ - reader_->last_cnt0());
     }
-    if (cube_) {
-        cubes_[*cube_].end.lost_at_end = lost_at_end;
-        end_cube(CubeEndReason::stop);
-    }
+    const std::uint64_t lost_at_end = lost_due_;
+    if (cube_) end_cube(CubeEndReason::stop);
     reader_.reset();
     counters_.attached.store(false);
     events_.push(EventKind::finished, 0, static_cast<std::int64_t>(lost_at_end),

@@ -30,22 +30,23 @@ struct CaptureConfig {
     std::string stream;
     bool rolling = false;
     std::uint32_t cube_size = 1000;
-    std::size_t header_bytes = kFitsBlock;   // room for the header of a stream
-    std::uint16_t header_keywords = 0;       // that has this many keywords
-    std::int64_t tai_offset_ns = -1;          // -1: ask the kernel
-    std::chrono::nanoseconds timeout{0};      // a cube ends when no frame came for so long; 0: never
+    std::size_t header_bytes = kFitsBlock;  // room for the header of a stream
+    std::uint16_t header_keywords = 0;      // that has this many keywords
+    std::int64_t tai_offset_ns = -1;        // -1: ask the kernel
+    std::chrono::nanoseconds timeout{
+        0};  // a cube ends when no frame came for so long; 0: never
     std::uint64_t max_frames = std::numeric_limits<std::uint64_t>::max();
     std::uint64_t max_cubes = std::numeric_limits<std::uint64_t>::max();
 };
 
 // Each counter is written by the capture thread alone.
 struct CaptureCounters {
-    std::atomic<std::uint64_t> frames{0};      // copied into chunks
-    std::atomic<std::uint64_t> lost{0};        // published, not copied; torn ones included
-    std::atomic<std::uint64_t> torn{0};        // of those, caught half overwritten
-    std::atomic<std::uint64_t> bytes{0};       // of the stream's pixels, copied
-    std::atomic<std::uint64_t> cubes{0};       // begun
-    std::atomic<std::uint32_t> cube_frames{0}; // in the current cube
+    std::atomic<std::uint64_t> frames{0};       // copied into chunks
+    std::atomic<std::uint64_t> lost{0};         // published, not copied; torn ones included
+    std::atomic<std::uint64_t> torn{0};         // of those, caught half overwritten
+    std::atomic<std::uint64_t> bytes{0};        // of the stream's pixels, copied
+    std::atomic<std::uint64_t> cubes{0};        // begun
+    std::atomic<std::uint32_t> cube_frames{0};  // in the current cube
     std::atomic<std::uint32_t> cube_planned{0};
     std::atomic<std::uint64_t> last_cnt0{0};
     std::atomic<std::int64_t> last_frame_ns{0};  // logger clock
@@ -65,7 +66,7 @@ class Capture {
     // Asks; the thread acts within milliseconds. Frames published before the call are still
     // logged by stop().
     void stop() noexcept { stop_.store(true); }
-    // As stop(), but frames that have no room in memory are given up.
+    // As stop(), but frames that are not in memory yet are given up, and counted as lost.
     void abort() noexcept {
         abort_.store(true);
         stop_.store(true);
@@ -97,6 +98,7 @@ class Capture {
     void refuse(const std::string& why, std::uint64_t inode);
     void look_after_stream();
     void detach(FileFate fate);
+    std::uint64_t count_unread(std::uint64_t frames) noexcept;
     void continue_count(const StreamFile& file);
     bool capture_some();
     bool capture_one();
@@ -104,14 +106,16 @@ class Capture {
     bool take_cube_index();
     std::uint32_t convert(const FrameTicket& ticket) const noexcept;
     void keep(const FrameInfo& info, bool newest, std::uint32_t sum);
+    bool pass_boundary(CubeEndReason reason, const FrameRow& row);
+    void note_interval(bool newest_and_next) noexcept;
     FrameRow row_of(const FrameInfo& info) noexcept;
     std::int64_t cube_time_ns(const FrameRow& row) const noexcept;
     std::optional<CubeEndReason> boundary(const FrameRow& row) noexcept;
     bool split(CubeEndReason reason);
+    bool wait_for_memory();
     void begin_cube(const FrameRow& row);
     void note_keywords(Cube& cube) noexcept;
     void end_cube(CubeEndReason reason);
-    void fill_end(CubeEndReason reason) noexcept;
     void end_when_full();
     void idle_work();
     void flush_when_due(std::int64_t now_ns);
@@ -148,14 +152,17 @@ class Capture {
     std::int64_t cube_day_ = 0;
     std::uint64_t cubes_ended_ = 0;
 
-    bool was_full_ = false;           // memory was full since the last frame kept
-    bool recreated_ = false;          // the next frame is the first after a re-creation
-    std::uint64_t lost_with_stream_ = 0;  // unread when the stream went; due in the next row
-    std::uint64_t refused_inode_ = 0;     // so that a refusal is said once
+    bool was_full_ = false;        // memory was full since the last frame kept
+    bool recreated_ = false;       // the next frame is the first after a re-creation
+    bool first_of_stream_ = true;  // no frame of this stream was kept yet
+    // Counted, but in no file yet: due in the next row, or at the end of the cube.
+    std::uint64_t lost_due_ = 0;
+    std::uint64_t torn_due_ = 0;       // of those
+    std::uint64_t refused_inode_ = 0;  // so that a refusal is said once
     bool stopping_ = false;
     bool limit_reached_ = false;
     std::uint64_t stop_at_cnt0_ = 0;
-    std::int64_t stop_deadline_ns_ = 0;  // for a frame that is still being written
+    std::int64_t stop_deadline_ns_ = 0;  // for frames that cannot be read yet
     std::int64_t last_frame_ns_ = 0;     // monotonic, as all below
     std::int64_t last_hand_over_ns_ = 0;
     std::uint64_t last_handed_over_ = 0;

@@ -41,9 +41,9 @@ ChunkPool::ChunkPool(std::size_t memory_bytes, std::size_t max_cubes)
     void* memory = mmap(nullptr, memory_bytes_, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
-        throw std::system_error(errno, std::generic_category(),
-                                "cannot allocate " + std::to_string(memory_bytes_) +
-                                    " bytes of ring memory");
+        throw std::system_error(
+            errno, std::generic_category(),
+            "cannot allocate " + std::to_string(memory_bytes_) + " bytes of ring memory");
     }
     memory_ = static_cast<std::byte*>(memory);
     madvise(memory, memory_bytes_, MADV_HUGEPAGE);
@@ -60,6 +60,8 @@ ChunkPool::ChunkPool(std::size_t memory_bytes, std::size_t max_cubes)
     }
 }
 
-ChunkPool::~ChunkPool() { munmap(memory_, memory_bytes_); }
+ChunkPool::~ChunkPool() {
+    munmap(memory_, memory_bytes_);
+}
 
 }  // namespace vampires

@@ -17,7 +17,9 @@ namespace vampires {
 
 inline constexpr std::size_t kPageBytes = 4096;
 
-inline constexpr std::size_t page_floor(std::size_t bytes) { return bytes / kPageBytes * kPageBytes; }
+inline constexpr std::size_t page_floor(std::size_t bytes) {
+    return bytes / kPageBytes * kPageBytes;
+}
 inline constexpr std::size_t page_ceil(std::size_t bytes) {
     return page_floor(bytes + kPageBytes - 1);
 }

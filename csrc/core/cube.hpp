@@ -1,10 +1,12 @@
 // A cube on its way from the camera to the disk, and who may touch which part of it when.
 //
 //   free       nobody's; its index waits in CubeTable::free
-//   filling    the capture thread took the index, wrote `start`, and announced it (cube_started)
+//   filling    the capture thread took the index, wrote `start`, and announced it
+//   (cube_started)
 //              Python reads `start` and calls open(); the writer thread waits for that
 //   ended      the capture thread wrote `end`, then put the end mark behind the last chunk
-//   written    the writer thread met the end mark, wrote `disk`, and announced it (cube_written)
+//   written    the writer thread met the end mark, wrote `disk`, and announced it
+//   (cube_written)
 //              Python reads all, finishes the file and gives the index back
 //
 // The queues order these steps; `opened` is the only field two threads use at one time.
@@ -44,7 +46,7 @@ struct CubeStart {
     std::uint32_t height = 0;
     std::uint32_t planned_frames = 0;
     std::size_t header_bytes = 0;
-    std::size_t frame_bytes = 0;  // in the file
+    std::size_t frame_bytes = 0;     // in the file
     bool acquisition_times = false;  // else the times of the cube are the logger's
     FrameRow first;
     std::vector<KeywordEntry> keywords;  // at the first frame
@@ -56,8 +58,8 @@ struct CubeEnd {
     std::int64_t last_time_ns = 0;  // on the clock that CubeStart names
     std::uint64_t last_cnt0 = 0;
     std::uint64_t lost = 0;         // sum of the rows' lost
-    std::uint64_t torn = 0;         // of those
-    std::uint64_t lost_at_end = 0;  // after the last frame, known at the end of logging
+    std::uint64_t lost_at_end = 0;  // after the last frame, and in no row of the next cube
+    std::uint64_t torn = 0;         // of both
     std::uint32_t keyword_changes = 0;
     std::array<KeywordChange, kMaxKeywordChanges> changes{};
 };

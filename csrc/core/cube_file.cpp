@@ -29,12 +29,16 @@ constexpr std::uint64_t kAllocateAhead = std::uint64_t{1} << 30;
     throw std::system_error(error, std::generic_category(), what);
 }
 
-int create(const std::string& path, int flags) {
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | flags, 0644);
-    // EINVAL: the file system has no direct I/O.
-    if (fd < 0 && errno == EINVAL && flags != 0) return create(path, 0);
+int create(const std::string& path) {
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd < 0) fail(errno, "cannot create " + path);
     return fd;
+}
+
+// Whether the file system has direct I/O. Not asked for in open(): where it has none, some
+// kernels refuse after they made the file.
+bool use_direct_io(int fd) noexcept {
+    return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_DIRECT) == 0;
 }
 
 int write_all(int fd, std::span<const std::byte> bytes, std::uint64_t offset) noexcept {
@@ -50,19 +54,18 @@ int write_all(int fd, std::span<const std::byte> bytes, std::uint64_t offset) no
     return 0;
 }
 
-
 }  // namespace
 
 void CubeFile::open(const CubeFileNames& names, std::uint64_t expected_bytes) {
     names_ = names;
-    journal_fd_ = create(names.journal, 0);
+    journal_fd_ = create(names.journal);
     try {
-        data_fd_ = create(names.data, O_DIRECT);
+        data_fd_ = create(names.data);
     } catch (...) {
         discard();
         throw;
     }
-    direct_ = (fcntl(data_fd_, F_GETFL) & O_DIRECT) != 0;
+    direct_ = use_direct_io(data_fd_);
     struct statfs system = {};
     // In a file system in memory reserving is filling.
     allocates_ = fstatfs(data_fd_, &system) == 0 && system.f_type != TMPFS_MAGIC;
@@ -101,8 +104,8 @@ int CubeFile::append_rows(std::span<const std::byte> rows) noexcept {
 std::vector<std::byte> CubeFile::read_rows(std::size_t n_rows) {
     std::vector<std::byte> rows(n_rows * kFrameRowBytes);
     for (std::size_t done = 0; done < rows.size();) {
-        const ssize_t got =
-            pread(journal_fd_, rows.data() + done, rows.size() - done, static_cast<off_t>(done));
+        const ssize_t got = pread(journal_fd_, rows.data() + done, rows.size() - done,
+                                  static_cast<off_t>(done));
         if (got <= 0) fail(got < 0 ? errno : EIO, "cannot read back " + names_.journal);
         done += static_cast<std::size_t>(got);
     }
@@ -117,7 +120,8 @@ void CubeFile::finish(std::span<const std::byte> header, std::uint64_t data_byte
     direct_ = false;
     const std::uint64_t end = header.size() + data_bytes;
     const std::size_t padding = (kFitsBlock - end % kFitsBlock) % kFitsBlock;
-    if (ftruncate(data_fd_, static_cast<off_t>(end)) != 0) fail(errno, "cannot cut " + names_.data);
+    if (ftruncate(data_fd_, static_cast<off_t>(end)) != 0)
+        fail(errno, "cannot cut " + names_.data);
     int error = write_all(data_fd_, header, 0);
     if (error == 0) error = write_all(data_fd_, std::span(kZeros).first(padding), end);
     if (error == 0) error = write_all(data_fd_, extension, end + padding);
@@ -136,7 +140,8 @@ std::uint32_t CubeFile::read_data_sum(std::uint64_t header_bytes, std::uint64_t 
         const ssize_t got =
             pread(data_fd_, piece.data(), wanted, static_cast<off_t>(header_bytes + done));
         if (got <= 0) fail(got < 0 ? errno : EIO, "cannot read back " + names_.data);
-        sum = sum_add(sum, sum_shift(fits_sum(piece.data(), static_cast<std::size_t>(got)), done));
+        sum = sum_add(sum,
+                      sum_shift(fits_sum(piece.data(), static_cast<std::size_t>(got)), done));
         done += static_cast<std::uint64_t>(got);
     }
     return sum;
@@ -147,16 +152,16 @@ void CubeFile::restore_if_unlinked() {
     if (fstat(data_fd_, &status) != 0 || status.st_nlink > 0) return;
     CubeFile restored;
     restored.names_ = names_;
-    restored.data_fd_ = create(names_.data, 0);
+    restored.data_fd_ = create(names_.data);
     std::vector<std::byte> piece(std::size_t{4} << 20);
     fcntl(data_fd_, F_SETFL, fcntl(data_fd_, F_GETFL) & ~O_DIRECT);
     for (off_t done = 0; done < status.st_size;) {
         const ssize_t got = pread(data_fd_, piece.data(), piece.size(), done);
-        const int error =
-            got <= 0 ? (got < 0 ? errno : EIO)
-                     : write_all(restored.data_fd_,
-                                 std::span(piece).first(static_cast<std::size_t>(got)),
-                                 static_cast<std::uint64_t>(done));
+        const int error = got <= 0
+                              ? (got < 0 ? errno : EIO)
+                              : write_all(restored.data_fd_,
+                                          std::span(piece).first(static_cast<std::size_t>(got)),
+                                          static_cast<std::uint64_t>(done));
         if (error != 0) {
             restored.discard();
             fail(error, "cannot restore " + names_.data);
@@ -180,7 +185,8 @@ void CubeFile::discard() noexcept {
 }
 
 bool rename_new(const std::string& from, const std::string& to) {
-    if (syscall(SYS_renameat2, AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) {
+    if (syscall(SYS_renameat2, AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(),
+                RENAME_NOREPLACE) == 0) {
         return true;
     }
     if (errno == EEXIST) return false;

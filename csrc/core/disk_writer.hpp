@@ -45,7 +45,7 @@ class DiskWriter {
     std::vector<bool> cut_;  // by cube: an earlier chunk is missing, so the rest is dropped
     std::atomic<bool> stopping_{false};
     std::atomic<bool> giving_up_{false};
-    std::atomic<bool> idle_{true};              // written by the thread
+    std::atomic<bool> idle_{true};  // written by the thread
     std::atomic<std::uint64_t> bytes_written_{0};
     std::atomic<int> failing_{0};
 };

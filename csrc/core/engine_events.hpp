@@ -13,17 +13,17 @@
 namespace vampires {
 
 enum class EventKind : std::uint8_t {
-    attached,       // text: the stream; value: its inode
-    refused,        // the stream cannot be logged; text: why
-    stream_gone,    // text: what became of it
-    cube_started,   // cube
-    cube_written,   // cube
-    memory_full,    // the ring memory is full, frames are being lost from now on
+    attached,      // text: the stream; value: its inode
+    refused,       // the stream cannot be logged; text: why
+    stream_gone,   // text: what became of it
+    cube_started,  // cube
+    cube_written,  // cube
+    memory_full,   // the ring memory is full, frames are being lost from now on
     memory_freed,
-    disk_error,     // value: errno; the write is tried again
+    disk_error,  // value: errno; the write is tried again
     disk_recovered,
-    note,           // text
-    finished,       // capture has ended; text: why
+    note,      // text
+    finished,  // capture has ended; text: why
 };
 
 struct Event {

@@ -67,7 +67,8 @@ std::int64_t FrameClock::correct(const IsioTime& time, bool fresh,
         const std::int64_t ahead_ns = raw_ns - utc_now_ns();
         if (fresh && std::abs(ahead_ns) < kFresh_ns) clock.correction_ns = 0;
         // UTC does not lie so far ahead, not even for a frame read late.
-        if (std::abs(ahead_ns - tai_offset_ns_) < kFresh_ns) clock.correction_ns = tai_offset_ns_;
+        if (std::abs(ahead_ns - tai_offset_ns_) < kFresh_ns)
+            clock.correction_ns = tai_offset_ns_;
     }
     return raw_ns - clock.correction_ns;
 }
@@ -88,7 +89,8 @@ void FrameClock::fill(const Sources& sources, FrameInfo& info) noexcept {
     } else if (atime_ns != 0) {
         // Read late: the keyword is a newer frame's already. Keep to the keyword's time scale.
         const std::int64_t offset_ns = atime_minus_keyword_ns_.value_or(0);
-        info.acquired_ns = std::abs(offset_ns) < kMicrosecond_ns ? atime_ns : atime_ns - offset_ns;
+        info.acquired_ns =
+            std::abs(offset_ns) < kMicrosecond_ns ? atime_ns : atime_ns - offset_ns;
         info.flags |= kAcquiredFromAtime;
     }
     if (info.acquired_ns == 0) return;

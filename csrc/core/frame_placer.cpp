@@ -128,6 +128,7 @@ void FramePlacer::end() {
     line_.clear();
     pool_.full.try_push({nullptr, cube_});
     in_cube_ = false;
+    data_bytes_ = 0;
     carry_pending_ = false;
 }
 
@@ -148,7 +149,8 @@ bool FramePlacer::split(std::size_t header_bytes) {
             const std::size_t offset = at % pool_.chunk_bytes();
             const std::size_t bytes =
                 std::min(piece.bytes - done, pool_.chunk_bytes() - offset);
-            std::memcpy(taken_[at / pool_.chunk_bytes()]->bytes + offset, piece.at + done, bytes);
+            std::memcpy(taken_[at / pool_.chunk_bytes()]->bytes + offset, piece.at + done,
+                        bytes);
             at += bytes;
             done += bytes;
         }

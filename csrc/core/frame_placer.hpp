@@ -44,11 +44,12 @@ class FramePlacer {
     // Ends the file: hands over the rest and the end mark.
     void end();
     // Hands over what there is, so that it reaches the disk soon. The part of the last page is
-    // kept and written once more with what follows.
+    // kept and written once more with what follows. A frame reserved and not committed is
+    // forgotten; before the first frame of the file nothing is handed over.
     void flush();
     // Bytes of the file handed over so far.
     std::uint64_t handed_over() const noexcept { return base_; }
-    bool has_unflushed() const noexcept { return in_cube_ && position_ > carried_; }
+    bool has_unflushed() const noexcept { return data_bytes_ > 0 && position_ > carried_; }
 
   private:
     bool extend(std::size_t end);
@@ -60,11 +61,11 @@ class FramePlacer {
     ChunkPool& pool_;
     bool in_cube_ = false;
     std::uint32_t cube_ = 0;
-    std::vector<Chunk*> line_;    // owned; the first is being filled, the others are fresh
-    std::vector<Chunk*> spare_;   // owned and empty
-    std::vector<Chunk*> taken_;   // scratch for split()
-    std::size_t position_ = 0;    // bytes from the start of line_[0]
-    std::uint64_t base_ = 0;      // file offset of line_[0]
+    std::vector<Chunk*> line_;      // owned; the first is being filled, the others are fresh
+    std::vector<Chunk*> spare_;     // owned and empty
+    std::vector<Chunk*> taken_;     // scratch for split()
+    std::size_t position_ = 0;      // bytes from the start of line_[0]
+    std::uint64_t base_ = 0;        // file offset of line_[0]
     std::uint64_t data_bytes_ = 0;  // committed
     std::uint32_t sum_ = 0;         // of those
     std::array<std::byte, kPageBytes> carry_{};  // a part of a page already handed over

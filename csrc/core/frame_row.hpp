@@ -14,7 +14,7 @@ namespace vampires {
 inline constexpr std::size_t kFrameRowBytes = 56;
 
 struct FrameRow {
-    std::int32_t frame = 0;       // index in the cube, from 0
+    std::int32_t frame = 0;  // index in the cube, from 0
     std::int64_t cnt0 = 0;
     std::int64_t cnt1 = 0;
     std::int64_t acquired_ns = 0;  // UTC; 0 unknown
@@ -33,7 +33,8 @@ struct FrameRow {
             }
         };
         put(frame);
-        for (const std::int64_t value : {cnt0, cnt1, acquired_ns, written_ns, logged_ns, lost}) {
+        for (const std::int64_t value :
+             {cnt0, cnt1, acquired_ns, written_ns, logged_ns, lost}) {
             put(value);
         }
         put(flags);

@@ -7,7 +7,9 @@
 namespace vampires {
 namespace {
 
-constexpr std::uint64_t round_up_8(std::uint64_t bytes) { return (bytes + 7) & ~std::uint64_t{7}; }
+constexpr std::uint64_t round_up_8(std::uint64_t bytes) {
+    return (bytes + 7) & ~std::uint64_t{7};
+}
 
 // Sizes beyond this are absurd for shared memory and would only overflow the sums below.
 constexpr std::uint64_t kMaxFileBytes = std::uint64_t{1} << 46;
@@ -48,7 +50,8 @@ StreamLayout compute_layout(const StreamShape& shape) {
             throw StreamInvalid("axis " + std::to_string(axis + 1) + " has size 0");
         }
     }
-    const std::uint64_t plane = std::uint64_t{shape.size[0]} * (shape.naxis > 1 ? shape.size[1] : 1);
+    const std::uint64_t plane =
+        std::uint64_t{shape.size[0]} * (shape.naxis > 1 ? shape.size[1] : 1);
     const std::uint64_t elements =
         checked_product(plane, shape.naxis > 2 ? shape.size[2] : 1, "pixel count");
     if (elements > kMaxElements) {
@@ -93,7 +96,8 @@ StreamShape checked_shape(const StreamMetadata& metadata, std::uint64_t file_byt
         throw StreamIncomplete("'" + name + "' is not a stream yet: its version is empty");
     }
     if (metadata.datatype < kFirstPixelType || metadata.datatype > kLastPixelType) {
-        refuse(name, "data type code " + std::to_string(metadata.datatype) + ", expected 1 to 13");
+        refuse(name,
+               "data type code " + std::to_string(metadata.datatype) + ", expected 1 to 13");
     }
     if (metadata.location != -1) {
         refuse(name, "its pixels are on GPU " + std::to_string(metadata.location) +
@@ -102,7 +106,8 @@ StreamShape checked_shape(const StreamMetadata& metadata, std::uint64_t file_byt
     if (metadata.name[0] == '\0') refuse(name, "its name field is empty");
     // A soft check: later libraries say MAJOR.MINOR with the same layout; the size decides.
     if (std::strncmp(metadata.version, "2.", 2) != 0) {
-        refuse(name, "its version is '" + printable_field(metadata.version, sizeof metadata.version) +
+        refuse(name, "its version is '" +
+                         printable_field(metadata.version, sizeof metadata.version) +
                          "', expected 2.x (ImageStreamIO " + kIsioVersion + ")");
     }
     StreamShape shape;
@@ -123,8 +128,8 @@ StreamShape checked_shape(const StreamMetadata& metadata, std::uint64_t file_byt
         refuse(name, error.what());
     }
     if (layout.file_bytes != file_bytes) {
-        refuse(name, "the file has " + std::to_string(file_bytes) + " bytes, its header calls for " +
-                         std::to_string(layout.file_bytes) +
+        refuse(name, "the file has " + std::to_string(file_bytes) +
+                         " bytes, its header calls for " + std::to_string(layout.file_bytes) +
                          "; it was truncated, or written by a build with another layout");
     }
     return shape;

@@ -7,7 +7,7 @@ namespace vampires {
 void KeywordWatch::attach(const KeywordEntry* live, std::uint16_t entries) {
     live_ = live;
     now_.assign(entries, KeywordEntry{});
-    before_.assign(entries, KeywordEntry{});
+    before_.resize(entries);  // what a stream re-created with the same values has is no change
     used_ = 0;
 }
 

@@ -20,7 +20,7 @@ inline constexpr std::size_t kMaxKeywordChanges = 64;
 
 class KeywordWatch {
   public:
-    // For a stream with this many entries; allocates.
+    // For a stream with this many entries; allocates. Changes go on from the stream before.
     void attach(const KeywordEntry* live, std::uint16_t entries);
 
     // Copies the live keywords. To be called while the frame is known to be the newest.

@@ -1,9 +1,20 @@
 #include "logger_engine.hpp"
 
 #include <algorithm>
-#include <system_error>
+#include <stdexcept>
 
 namespace vampires {
+namespace {
+
+// The data begin where the header's room ends: another size would shift them.
+void check_header(const Cube& cube, std::span<const std::byte> header) {
+    if (header.size() == cube.start.header_bytes) return;
+    throw std::invalid_argument("the header has " + std::to_string(header.size()) +
+                                " bytes, the cube has room for exactly " +
+                                std::to_string(cube.start.header_bytes));
+}
+
+}  // namespace
 
 LoggerEngine::LoggerEngine(const EngineConfig& config)
     : config_(config),
@@ -13,6 +24,7 @@ LoggerEngine::LoggerEngine(const EngineConfig& config)
 
 LoggerEngine::~LoggerEngine() {
     capture_.abort();
+    capture_.join();  // it begins no cube after this, so none is overlooked below
     disk_.give_up();
     for (std::uint32_t cube = 0; cube < CubeTable::kCubes; ++cube) {
         if (cubes_[cube].opened.load() == Opened::pending) abandon_cube(cube);
@@ -34,11 +46,7 @@ bool LoggerEngine::next_event(Event& event, std::chrono::nanoseconds timeout) {
 void LoggerEngine::open_cube(std::uint32_t index, const CubeFileNames& names,
                              std::span<const std::byte> header) {
     Cube& cube = cubes_[index];
-    if (header.size() != cube.start.header_bytes) {
-        throw std::invalid_argument("the header has " + std::to_string(header.size()) +
-                                    " bytes, the cube has room for exactly " +
-                                    std::to_string(cube.start.header_bytes));
-    }
+    check_header(cube, header);
     const std::uint64_t data_bytes =
         std::uint64_t{cube.start.planned_frames} * cube.start.frame_bytes;
     cube.file.open(names, header.size() + data_bytes);
@@ -54,7 +62,8 @@ void LoggerEngine::abandon_cube(std::uint32_t index) noexcept {
 
 std::vector<std::byte> LoggerEngine::cube_rows(std::uint32_t index) {
     Cube& cube = cubes_[index];
-    return cube.disk.frames == 0 ? std::vector<std::byte>{} : cube.file.read_rows(cube.disk.frames);
+    return cube.disk.frames == 0 ? std::vector<std::byte>{}
+                                 : cube.file.read_rows(cube.disk.frames);
 }
 
 void LoggerEngine::shrink_cube(std::uint32_t index, std::uint32_t frames) {
@@ -68,7 +77,9 @@ void LoggerEngine::shrink_cube(std::uint32_t index, std::uint32_t frames) {
 void LoggerEngine::finish_cube(std::uint32_t index, std::span<const std::byte> header,
                                std::span<const std::byte> extension) {
     Cube& cube = cubes_[index];
-    cube.file.finish(header, std::uint64_t{cube.disk.frames} * cube.start.frame_bytes, extension);
+    check_header(cube, header);
+    cube.file.finish(header, std::uint64_t{cube.disk.frames} * cube.start.frame_bytes,
+                     extension);
 }
 
 void LoggerEngine::release_cube(std::uint32_t index) noexcept {

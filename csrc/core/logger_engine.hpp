@@ -55,8 +55,8 @@ class LoggerEngine {
     std::vector<std::byte> cube_rows(std::uint32_t cube);
     // Keeps only the first `frames`, to make room on a full disk.
     void shrink_cube(std::uint32_t cube, std::uint32_t frames);
-    // Header, data, padding and extension are complete and on disk when this returns; the
-    // file still has its hidden name. May be repeated after an error.
+    // Header (of the size announced), data, padding and extension are complete and on disk when
+    // this returns; the file still has its hidden name. May be repeated after an error.
     void finish_cube(std::uint32_t cube, std::span<const std::byte> header,
                      std::span<const std::byte> extension);
     // Closes the cube's files and gives its place back.

@@ -27,7 +27,8 @@ struct sigaction previous_action;
 std::size_t page_bytes;
 
 void pass_on(int signal, siginfo_t* info, void* context) {
-    if ((previous_action.sa_flags & SA_SIGINFO) != 0 && previous_action.sa_sigaction != nullptr) {
+    if ((previous_action.sa_flags & SA_SIGINFO) != 0 &&
+        previous_action.sa_sigaction != nullptr) {
         previous_action.sa_sigaction(signal, info, context);
     } else if (previous_action.sa_handler != SIG_DFL && previous_action.sa_handler != SIG_IGN) {
         previous_action.sa_handler(signal);
@@ -117,6 +118,12 @@ MappedFile::~MappedFile() {
     }
     munmap(data_, bytes_);
     close(fd_);
+}
+
+void MappedFile::let_go(std::size_t offset, std::size_t bytes) const noexcept {
+    const std::size_t begin = offset & ~(page_bytes - 1);
+    const std::size_t end = (offset + bytes) & ~(page_bytes - 1);
+    if (end > begin) madvise(data_ + begin, end - begin, MADV_DONTNEED);
 }
 
 bool MappedFile::broken() const noexcept {

@@ -28,6 +28,10 @@ class MappedFile {
     int fd() const noexcept { return fd_; }
     std::uint64_t inode() const noexcept { return inode_; }
 
+    // Takes pages that lie within the range out of this process's resident memory; the file
+    // keeps them, and touching them brings them back.
+    void let_go(std::size_t offset, std::size_t bytes) const noexcept;
+
     // True once a page of it was found missing; what was read since is zeros.
     bool broken() const noexcept;
 

@@ -33,8 +33,10 @@ enum class FileFate { same, replaced, removed, truncated };
 
 class StreamFile {
   public:
-    // Maps and checks an existing stream. Throws StreamNotFound, StreamIncomplete, StreamInvalid.
-    static std::shared_ptr<StreamFile> open(const std::string& directory, const std::string& name);
+    // Maps and checks an existing stream. Throws StreamNotFound, StreamIncomplete,
+    // StreamInvalid.
+    static std::shared_ptr<StreamFile> open(const std::string& directory,
+                                            const std::string& name);
     // Maps an open file, which it owns from here on. A creator gives the shape, whose layout
     // the file already has the size of; without one the file is checked.
     StreamFile(int fd, const std::optional<StreamShape>& shape, const std::string& name,
@@ -47,6 +49,10 @@ class StreamFile {
     std::uint64_t inode() const noexcept { return mapping_.inode(); }
     bool broken() const noexcept { return mapping_.broken(); }
     FileFate fate() const noexcept;
+    // Pixels at `at` need not stay in this process's resident memory.
+    void let_go(const std::byte* at, std::size_t bytes) const noexcept {
+        mapping_.let_go(static_cast<std::size_t>(at - mapping_.data()), bytes);
+    }
 
     // Geometry of one frame: a 2D plane for rings of slices, else the whole array.
     std::uint64_t frame_bytes(bool as_slices) const noexcept;
@@ -62,7 +68,9 @@ class StreamFile {
         return at(layout_.semaphores + kSemaphoreBytes * index);
     }
     std::byte* semlog() const noexcept { return at(layout_.semlog); }
-    std::int32_t* sem_read_pid() const noexcept { return as<std::int32_t>(layout_.sem_read_pid); }
+    std::int32_t* sem_read_pid() const noexcept {
+        return as<std::int32_t>(layout_.sem_read_pid);
+    }
     std::int32_t* sem_write_pid() const noexcept {
         return as<std::int32_t>(layout_.sem_write_pid);
     }

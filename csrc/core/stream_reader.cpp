@@ -43,7 +43,8 @@ void relax() noexcept {
 StreamReader::StreamReader(std::shared_ptr<StreamFile> file, const ReaderOptions& options)
     : file_(std::move(file)),
       semaphore_(ClaimedSemaphore::claim(file_)),
-      clock_(*file_, options.tai_offset_ns < 0 ? kernel_tai_offset_ns() : options.tai_offset_ns),
+      clock_(*file_,
+             options.tai_offset_ns < 0 ? kernel_tai_offset_ns() : options.tai_offset_ns),
       slices_(file_->shape().temporal_ring() || options.rolling),
       frame_bytes_(0) {
     if (options.rolling && file_->shape().naxis != 3) {
@@ -83,9 +84,13 @@ void StreamReader::choose_slots() {
     if (slots_ == Slots::update_ring) number_updates(previous_, updates(previous_));
 }
 
-bool StreamReader::flagged() const noexcept { return load(file_->metadata().write) != 0; }
+bool StreamReader::flagged() const noexcept {
+    return load(file_->metadata().write) != 0;
+}
 
-bool StreamReader::writing() const noexcept { return write_flag_useful_ && flagged(); }
+bool StreamReader::writing() const noexcept {
+    return write_flag_useful_ && flagged();
+}
 
 StreamReader::Sample StreamReader::sample() const noexcept {
     StreamMetadata& md = file_->metadata();
@@ -259,7 +264,8 @@ bool StreamReader::locate_counted(std::uint64_t& cnt0, const Sample& now, FrameT
         bool counts_others = false;
         for (std::uint64_t s = 0; s < ring_; ++s) {
             const std::uint64_t found = load(counters[s]);
-            counts_others = counts_others || (found > 0 && found < now.cnt0 && now.cnt0 - found <= ring_);
+            counts_others =
+                counts_others || (found > 0 && found < now.cnt0 && now.cnt0 - found <= ring_);
             if (found < cnt0 || found > now.cnt0 || found >= best) continue;
             best = found;
             slot = s;
@@ -290,9 +296,9 @@ void StreamReader::mistrust_counters(bool counts_others) noexcept {
 bool StreamReader::locate_rolling(std::uint64_t& cnt0, const Sample& now, FrameTicket& ticket) {
     if (!now.steady) return false;
     if (now.cnt1 >= ring_) {
-        throw StreamUnsupported("stream '" + file_->name() + "': cnt1 is " +
-                                std::to_string(now.cnt1) + ", expected the newest slice, 0 to " +
-                                std::to_string(ring_ - 1));
+        throw StreamUnsupported(
+            "stream '" + file_->name() + "': cnt1 is " + std::to_string(now.cnt1) +
+            ", expected the newest slice, 0 to " + std::to_string(ring_ - 1));
     }
     if (now.cnt0 > previous_.cnt0) {
         const std::uint64_t counted = (now.cnt0 - previous_.cnt0) % ring_;
@@ -395,11 +401,18 @@ FrameClock::Sources StreamReader::times_of(const FrameTicket& ticket) noexcept {
     return sources;
 }
 
-void StreamReader::fill_times(const FrameClock::Sources& sources, FrameTicket& ticket) noexcept {
+void StreamReader::fill_times(const FrameClock::Sources& sources,
+                              FrameTicket& ticket) noexcept {
     if (!ticket.peek) return clock_.fill(sources, ticket.info);
     FrameClock fresh_eyes = clock_;
     fresh_eyes.forget();
     fresh_eyes.fill(sources, ticket.info);
+}
+
+void StreamReader::let_go(const FrameTicket& ticket) const noexcept {
+    // Below this the page faults of the next round cost more than the memory is worth.
+    constexpr std::uint64_t kSmallRing = std::uint64_t{64} << 20;
+    if (ring_ * frame_bytes_ > kSmallRing) file_->let_go(ticket.pixels, frame_bytes_);
 }
 
 bool StreamReader::confirm(FrameTicket& ticket) {

@@ -56,7 +56,7 @@ struct FrameTicket {
 };
 
 struct ReaderOptions {
-    bool rolling = false;  // a 3D stream that is no ring: cnt1 is its newest slice
+    bool rolling = false;      // a 3D stream that is no ring: cnt1 is its newest slice
     bool from_oldest = false;  // begin with the oldest frame there, not with the next new one
     std::int64_t tai_offset_ns = -1;  // TAI - UTC; -1: ask the kernel
 };
@@ -85,6 +85,9 @@ class StreamReader {
     // After copying ticket.pixels: true and the info complete when the copy is whole; else the
     // frame is torn, and counted with the next one.
     bool confirm(FrameTicket& ticket);
+    // The frame will not be looked at again. Keeps the camera's ring, which may be larger than
+    // all else, out of this process's resident memory; a small ring stays.
+    void let_go(const FrameTicket& ticket) const noexcept;
 
     std::uint64_t newest_cnt0() const noexcept { return load(file_->metadata().cnt0); }
     // cnt0 of the last whole frame read.

@@ -21,9 +21,13 @@ constexpr std::uint64_t kOneWaiter = std::uint64_t{1} << 32;
 constexpr std::int32_t kProcessShared = 0x80;
 constexpr std::size_t kPrivateOffset = 8;
 
-std::uint64_t& word(std::byte* sem) { return *reinterpret_cast<std::uint64_t*>(sem); }
+std::uint64_t& word(std::byte* sem) {
+    return *reinterpret_cast<std::uint64_t*>(sem);
+}
 
-std::uint32_t count_of(std::uint64_t state) { return static_cast<std::uint32_t>(state); }
+std::uint32_t count_of(std::uint64_t state) {
+    return static_cast<std::uint32_t>(state);
+}
 
 // Takes one post if there is one.
 bool take(std::byte* sem, std::uint64_t waiters_less) {
@@ -47,7 +51,9 @@ void post(std::byte* sem) {
     if (before >= kOneWaiter) syscall(SYS_futex, sem, FUTEX_WAKE, 1, nullptr, nullptr, 0);
 }
 
-bool alive(std::int32_t pid) { return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM); }
+bool alive(std::int32_t pid) {
+    return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM);
+}
 
 // (inode, index) of every semaphore claimed in this process; protected by claims_mutex.
 std::mutex claims_mutex;
@@ -78,7 +84,8 @@ ClaimedSemaphore::~ClaimedSemaphore() {
     const std::lock_guard lock(claims_mutex);
     claims.erase({file_->inode(), index_});
     auto pid = static_cast<std::int32_t>(getpid());
-    std::atomic_ref<std::int32_t>(file_->sem_read_pid()[index_]).compare_exchange_strong(pid, -1);
+    std::atomic_ref<std::int32_t>(file_->sem_read_pid()[index_])
+        .compare_exchange_strong(pid, -1);
 }
 
 std::uint32_t ClaimedSemaphore::value() const noexcept {

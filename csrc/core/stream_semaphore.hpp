@@ -1,4 +1,5 @@
-// The semaphores of a stream file, with the rules of the existing tools for claiming and posting.
+// The semaphores of a stream file, with the rules of the existing tools for claiming and
+// posting.
 #pragma once
 
 #include <chrono>

@@ -39,8 +39,9 @@ int create_file(const std::string& path, std::uint64_t bytes) {
         close(fd);
         unlink(path.c_str());
     }
-    throw std::system_error(error, std::generic_category(), "cannot create a stream of " +
-                                std::to_string(bytes) + " bytes at " + path);
+    throw std::system_error(
+        error, std::generic_category(),
+        "cannot create a stream of " + std::to_string(bytes) + " bytes at " + path);
 }
 
 void fill_metadata(StreamFile& file, const StreamSpec& spec) {
@@ -89,7 +90,8 @@ StreamWriter StreamWriter::create(const std::string& directory, const std::strin
     }
 }
 
-StreamWriter::StreamWriter(std::shared_ptr<StreamFile> file) noexcept : file_(std::move(file)) {}
+StreamWriter::StreamWriter(std::shared_ptr<StreamFile> file) noexcept
+    : file_(std::move(file)) {}
 
 std::byte* StreamWriter::next_slot() noexcept {
     StreamMetadata& md = file_->metadata();
@@ -157,7 +159,8 @@ bool StreamWriter::set_keyword(const KeywordEntry& entry) noexcept {
     KeywordEntry* entries = file_->keywords();
     for (std::uint16_t k = 0; k < file_->shape().keywords; ++k) {
         const bool free = entries[k].name[0] == '\0';
-        if (!free && std::strncmp(entries[k].name, entry.name, sizeof entry.name) != 0) continue;
+        if (!free && std::strncmp(entries[k].name, entry.name, sizeof entry.name) != 0)
+            continue;
         // The list ends at the first empty name: what lies behind it must not come to life.
         if (free && k + 1 < file_->shape().keywords) {
             std::memset(&entries[k + 1], 0, sizeof(KeywordEntry));

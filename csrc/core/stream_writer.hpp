@@ -15,7 +15,8 @@ namespace vampires {
 
 struct StreamSpec {
     StreamShape shape;
-    std::string version = kIsioVersion;  // what the file claims; the library compares it exactly
+    std::string version =
+        kIsioVersion;  // what the file claims; the library compares it exactly
 };
 
 class StreamWriter {
@@ -52,7 +53,7 @@ class StreamWriter {
 
     std::shared_ptr<StreamFile> file_;
     bool writing_ = false;
-    std::uint64_t slice_ = 0;      // being written, in a ring of slices
+    std::uint64_t slice_ = 0;     // being written, in a ring of slices
     std::uint32_t cb_index_ = 0;  // of the frame being published, in a ring of updates
 };
 

@@ -13,8 +13,12 @@ inline std::int64_t clock_ns(clockid_t clock) noexcept {
     return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
-inline std::int64_t utc_now_ns() noexcept { return clock_ns(CLOCK_REALTIME); }
-inline std::int64_t monotonic_now_ns() noexcept { return clock_ns(CLOCK_MONOTONIC); }
+inline std::int64_t utc_now_ns() noexcept {
+    return clock_ns(CLOCK_REALTIME);
+}
+inline std::int64_t monotonic_now_ns() noexcept {
+    return clock_ns(CLOCK_MONOTONIC);
+}
 
 // TAI - UTC as the kernel knows it: 37 s where it was told, else 0.
 inline std::int64_t kernel_tai_offset_ns() noexcept {

@@ -20,17 +20,22 @@ py::bytes entry_bytes(const KeywordEntry* entries, std::size_t count) {
 }
 
 const char* name_of(EventKind kind) {
-    constexpr const char* kNames[] = {"attached",    "refused",      "stream_gone", "cube_started",
-                                      "cube_written", "memory_full", "memory_freed", "disk_error",
-                                      "disk_recovered", "note",      "finished"};
+    constexpr const char* kNames[] = {"attached",     "refused",      "stream_gone",
+                                      "cube_started", "cube_written", "memory_full",
+                                      "memory_freed", "disk_error",   "disk_recovered",
+                                      "note",         "finished"};
     return kNames[static_cast<int>(kind)];
 }
 
 const char* text_of(CubeEndReason reason) {
-    constexpr const char* kTexts[] = {"cube size reached", "logging stopped",
-                                      "no frame within the time-out", "next cube asked for",
-                                      "UTC midnight", "clock stepped back",
-                                      "stream re-created with another shape", "stream removed",
+    constexpr const char* kTexts[] = {"cube size reached",
+                                      "logging stopped",
+                                      "no frame within the time-out",
+                                      "next cube asked for",
+                                      "UTC midnight",
+                                      "clock stepped back",
+                                      "stream re-created with another shape",
+                                      "stream removed",
                                       "number of frames reached"};
     return kTexts[static_cast<int>(reason)];
 }
@@ -97,21 +102,19 @@ py::dict status_of(LoggerEngine& engine) {
 // (kind, cube, value, text), or None when the time is over.
 py::object next_event(LoggerEngine& engine, double timeout_s) {
     Event event;
-    const bool got = wait_for_python<bool>(timeout_s, false, [&](std::chrono::nanoseconds slice) {
-        return engine.next_event(event, slice);
-    });
+    const bool got = wait_for_python<bool>(
+        timeout_s, false,
+        [&](std::chrono::nanoseconds slice) { return engine.next_event(event, slice); });
     if (!got) return py::none();
     return py::make_tuple(name_of(event.kind), event.cube, event.value, event.text);
 }
 
-std::unique_ptr<LoggerEngine> make_engine(const std::string& directory, const std::string& stream,
-                                          std::uint32_t cube_size, std::size_t ring_memory_bytes,
-                                          std::size_t header_bytes, std::uint16_t header_keywords,
-                                          bool rolling, double timeout_s,
-                                          std::optional<std::uint64_t> max_frames,
-                                          std::optional<std::uint64_t> max_cubes, int priority,
-                                          const std::vector<int>& cpus,
-                                          std::int64_t tai_offset_ns) {
+std::unique_ptr<LoggerEngine> make_engine(
+    const std::string& directory, const std::string& stream, std::uint32_t cube_size,
+    std::size_t ring_memory_bytes, std::size_t header_bytes, std::uint16_t header_keywords,
+    bool rolling, double timeout_s, std::optional<std::uint64_t> max_frames,
+    std::optional<std::uint64_t> max_cubes, int priority, const std::vector<int>& cpus,
+    std::int64_t tai_offset_ns) {
     EngineConfig config;
     config.capture.directory = directory;
     config.capture.stream = stream;
@@ -120,7 +123,8 @@ std::unique_ptr<LoggerEngine> make_engine(const std::string& directory, const st
     config.capture.header_keywords = header_keywords;
     config.capture.rolling = rolling;
     config.capture.tai_offset_ns = tai_offset_ns;
-    config.capture.timeout = std::chrono::nanoseconds(static_cast<std::int64_t>(timeout_s * 1e9));
+    config.capture.timeout =
+        std::chrono::nanoseconds(static_cast<std::int64_t>(timeout_s * 1e9));
     if (max_frames) config.capture.max_frames = *max_frames;
     if (max_cubes) config.capture.max_cubes = *max_cubes;
     config.ring_memory_bytes = ring_memory_bytes;

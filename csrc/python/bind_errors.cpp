@@ -20,8 +20,10 @@ void bind_errors(py::module_& module) {
         } catch (const std::system_error& error) {
             // OSError picks its subclass (FileNotFoundError, PermissionError, ...) by errno.
             const py::object os_error =
-                py::module_::import("builtins").attr("OSError")(error.code().value(), error.what());
-            PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(os_error.ptr())), os_error.ptr());
+                py::module_::import("builtins")
+                    .attr("OSError")(error.code().value(), error.what());
+            PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(os_error.ptr())),
+                            os_error.ptr());
         }
     });
 }

@@ -28,8 +28,8 @@ std::vector<py::ssize_t> array_shape(const StreamShape& shape, bool one_slice) {
 py::array view(const FilePtr& file, const std::byte* at, bool one_slice, bool writable) {
     auto* owner = new FilePtr(file);
     const py::capsule keeper(owner, [](void* held) { delete static_cast<FilePtr*>(held); });
-    py::array array(numpy_dtype(file->shape().type), array_shape(file->shape(), one_slice), {}, at,
-                    keeper);
+    py::array array(numpy_dtype(file->shape().type), array_shape(file->shape(), one_slice), {},
+                    at, keeper);
     if (!writable) array.attr("flags").attr("writeable") = false;
     return array;
 }
@@ -103,20 +103,21 @@ void bind_file(py::module_& module) {
                                [](const StreamFile& f) { return f.shape().temporal_ring(); })
         .def_property_readonly("dtype",
                                [](const StreamFile& f) { return numpy_dtype(f.shape().type); })
-        .def_property_readonly("shape",
-                               [](const StreamFile& f) {
-                                   return py::tuple(py::cast(
-                                       array_shape(f.shape(), f.shape().temporal_ring())));
-                               })
+        .def_property_readonly(
+            "shape",
+            [](const StreamFile& f) {
+                return py::tuple(py::cast(array_shape(f.shape(), f.shape().temporal_ring())));
+            })
         .def_property_readonly("fate",
                                [](const StreamFile& f) {
-                                   constexpr const char* kNames[] = {"same", "replaced", "removed",
-                                                                     "truncated"};
+                                   constexpr const char* kNames[] = {"same", "replaced",
+                                                                     "removed", "truncated"};
                                    return kNames[static_cast<int>(f.fate())];
                                })
         .def("keywords_raw", &keywords_raw)
         .def(
-            "view", [](const FilePtr& file) { return view(file, file->pixels(), false, false); },
+            "view",
+            [](const FilePtr& file) { return view(file, file->pixels(), false, false); },
             "The whole array [z, y, x], [y, x] or [x] as a read-only view of shared memory.");
 }
 
@@ -171,8 +172,9 @@ class PyReader {
         FrameTicket ticket;
         const auto attempt = newest ? try_newest : try_read;
         const ReadState state = wait_for_python<ReadState>(
-            timeout_s, ReadState::pending,
-            [&](std::chrono::nanoseconds slice) { return attempt(reader_, ticket, out, slice); });
+            timeout_s, ReadState::pending, [&](std::chrono::nanoseconds slice) {
+                return attempt(reader_, ticket, out, slice);
+            });
         if (state == ReadState::pending) return py::none();
         if (state == ReadState::gone) throw StreamGone(gone_text());
         if (!copy) array = view(file_, ticket.pixels, one_slice_, false);
@@ -213,7 +215,8 @@ overwritten. flags: bits of vampires.frame_table.FrameFlag.)")
                    ", cnt1=" + std::to_string(info.cnt1) +
                    ", acquired_ns=" + std::to_string(info.acquired_ns) +
                    ", written_ns=" + std::to_string(info.written_ns) +
-                   ", lost=" + std::to_string(info.lost) + ", torn=" + std::to_string(info.torn) +
+                   ", lost=" + std::to_string(info.lost) +
+                   ", torn=" + std::to_string(info.torn) +
                    ", flags=" + std::to_string(info.flags) + ")";
         });
 
@@ -222,14 +225,23 @@ overwritten. flags: bits of vampires.frame_table.FrameFlag.)")
              py::arg("rolling") = false, py::arg("from_oldest") = false,
              py::arg("tai_offset_ns") = -1)
         .def(
-            "read", [](PyReader& r, double timeout_s, bool copy) { return r.read(timeout_s, copy, false); },
+            "read",
+            [](PyReader& r, double timeout_s, bool copy) {
+                return r.read(timeout_s, copy, false);
+            },
             py::arg("timeout_s") = -1.0, py::arg("copy") = true)
         .def(
-            "newest", [](PyReader& r, double timeout_s, bool copy) { return r.read(timeout_s, copy, true); },
+            "newest",
+            [](PyReader& r, double timeout_s, bool copy) {
+                return r.read(timeout_s, copy, true);
+            },
             py::arg("timeout_s") = 1.0, py::arg("copy") = true)
-        .def_property_readonly("shape", [](const PyReader& r) { return py::tuple(py::cast(r.shape())); })
-        .def_property_readonly("newest_cnt0", [](const PyReader& r) { return r.reader().newest_cnt0(); })
-        .def_property_readonly("last_cnt0", [](const PyReader& r) { return r.reader().last_cnt0(); })
+        .def_property_readonly("shape",
+                               [](const PyReader& r) { return py::tuple(py::cast(r.shape())); })
+        .def_property_readonly("newest_cnt0",
+                               [](const PyReader& r) { return r.reader().newest_cnt0(); })
+        .def_property_readonly("last_cnt0",
+                               [](const PyReader& r) { return r.reader().last_cnt0(); })
         .def_property_readonly("unread", [](const PyReader& r) { return r.reader().unread(); });
 }
 
@@ -237,9 +249,7 @@ class PyWriter {
   public:
     explicit PyWriter(StreamWriter writer) : writer_(std::move(writer)) {}
 
-    py::array next_slot() {
-        return view(writer_.file(), writer_.next_slot(), ring(), true);
-    }
+    py::array next_slot() { return view(writer_.file(), writer_.next_slot(), ring(), true); }
     std::uint64_t publish(std::int64_t acquired_ns, const py::bytes& keywords) {
         set_each(keywords);
         return published(acquired_ns);
@@ -289,7 +299,8 @@ class PyWriter {
     std::string no_room(std::size_t wanted) const {
         return "stream '" + writer_.file()->name() + "' has room for " +
                std::to_string(writer_.file()->shape().keywords) + " keywords" +
-               (wanted > 0 ? ", " + std::to_string(wanted) + " were given" : ", all are taken") +
+               (wanted > 0 ? ", " + std::to_string(wanted) + " were given"
+                           : ", all are taken") +
                "; create it with more keyword_room";
     }
     static std::vector<KeywordEntry> entries(const std::string& raw) {
@@ -307,9 +318,10 @@ class PyWriter {
         const bool fits = frame.ndim() == static_cast<py::ssize_t>(expected.size()) &&
                           std::equal(expected.begin(), expected.end(), frame.shape());
         if (!fits || !frame.dtype().equal(dtype)) {
-            throw py::value_error("stream '" + writer_.file()->name() + "' takes frames of shape " +
-                                  py::str(py::tuple(py::cast(expected))).cast<std::string>() + " " +
-                                  py::str(dtype).cast<std::string>() + ", found " +
+            throw py::value_error("stream '" + writer_.file()->name() +
+                                  "' takes frames of shape " +
+                                  py::str(py::tuple(py::cast(expected))).cast<std::string>() +
+                                  " " + py::str(dtype).cast<std::string>() + ", found " +
                                   py::str(frame.attr("shape")).cast<std::string>() + " " +
                                   py::str(frame.dtype()).cast<std::string>());
         }
@@ -321,11 +333,12 @@ class PyWriter {
 
 PyWriter create_stream(const std::string& directory, const std::string& name,
                        const std::vector<std::uint32_t>& sizes, const py::dtype& dtype,
-                       std::uint64_t imagetype, std::uint32_t keyword_room, std::uint32_t cb_size,
-                       const std::string& version) {
+                       std::uint64_t imagetype, std::uint32_t keyword_room,
+                       std::uint32_t cb_size, const std::string& version) {
     StreamSpec spec;
     if (sizes.empty() || sizes.size() > 3) throw py::value_error("a stream has 1 to 3 axes");
-    if (keyword_room > UINT16_MAX) throw py::value_error("at most 65535 keywords fit in a stream");
+    if (keyword_room > UINT16_MAX)
+        throw py::value_error("at most 65535 keywords fit in a stream");
     spec.shape.type = pixel_type_of(dtype);
     spec.shape.naxis = static_cast<std::uint8_t>(sizes.size());
     std::copy(sizes.begin(), sizes.end(), spec.shape.size.begin());
@@ -338,13 +351,15 @@ PyWriter create_stream(const std::string& directory, const std::string& name,
 
 void bind_writer(py::module_& module) {
     module.def("create_stream", &create_stream, py::arg("directory"), py::arg("name"),
-               py::arg("sizes"), py::arg("dtype"), py::arg("imagetype"), py::arg("keyword_room"),
-               py::arg("cb_size") = 0, py::arg("version") = kIsioVersion,
+               py::arg("sizes"), py::arg("dtype"), py::arg("imagetype"),
+               py::arg("keyword_room"), py::arg("cb_size") = 0,
+               py::arg("version") = kIsioVersion,
                "Creates a stream file; sizes are x, y, z as in the file.");
     py::class_<PyWriter>(module, "StreamWriter")
         .def(py::init([](const FilePtr& file) { return PyWriter(StreamWriter(file)); }))
         .def("next_slot", &PyWriter::next_slot)
-        .def("publish", &PyWriter::publish, py::arg("acquired_ns") = 0, py::arg("keywords") = py::bytes())
+        .def("publish", &PyWriter::publish, py::arg("acquired_ns") = 0,
+             py::arg("keywords") = py::bytes())
         .def("write", &PyWriter::write, py::arg("frame"), py::arg("acquired_ns") = 0,
              py::arg("keywords") = py::bytes())
         .def("set_keywords", &PyWriter::set_keywords)

@@ -42,7 +42,8 @@ class TempDirectory {
     std::string path_;
 };
 
-// A file system of a few kilobytes, seen by this process alone, where the process may mount one.
+// A file system of a few kilobytes, seen by this process alone, where the process may mount
+// one.
 class TinyDisk {
   public:
     explicit TinyDisk(std::size_t bytes) {
@@ -50,8 +51,8 @@ class TinyDisk {
             unshare(CLONE_NEWNS) == 0 &&
             mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
         const std::string options = "size=" + std::to_string(bytes);
-        mounted_ = private_mounts && mount("tmpfs", directory_.path().c_str(), "tmpfs", 0,
-                                           options.c_str()) == 0;
+        mounted_ = private_mounts &&
+                   mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, options.c_str()) == 0;
     }
     ~TinyDisk() {
         if (mounted_) umount2(directory_.path().c_str(), MNT_DETACH);

@@ -29,6 +29,7 @@ PROG = "vampires-logger"
 EXIT_LOST = 3
 MAX_CUBE_FRAMES = 2**31 - 1  # the column FRAME has 32 bits
 MAX_FRAMES = 2**63 - 1
+MAX_PRIORITY = 99  # of SCHED_FIFO
 MAX_CPUS = 4096
 DEFAULT_RING_MEMORY = "4GiB"
 
@@ -162,7 +163,12 @@ def _checked_stream(name: str, shm_dir: str, *, rolling: bool) -> None:
 
 
 def _check_limits(args: argparse.Namespace) -> None:
-    limits = {"cube_size": MAX_CUBE_FRAMES, "cubes": MAX_FRAMES, "frames": MAX_FRAMES}
+    limits = {
+        "cube_size": MAX_CUBE_FRAMES,
+        "cubes": MAX_FRAMES,
+        "frames": MAX_FRAMES,
+        "rt_priority": MAX_PRIORITY,
+    }
     for name, limit in limits.items():
         found = getattr(args, name)
         if found is not None and found > limit:
@@ -233,7 +239,7 @@ class _Progress:
 
     def __init__(self, logger: Logger, interval_s: float | None) -> None:
         self._logger = logger
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
         usual_s = 0.5 if self._terminal else 10.0
         self._interval_s = usual_s if interval_s is None else interval_s
         self._shown_at = self._losses_at = self._attached_at = time.monotonic()
@@ -304,8 +310,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (OSError, ValueError, _core.StreamError) as error:
             raise UserError(str(error)) from None
         signal.signal(signal.SIGUSR1, lambda number, frame: logger.next_cube())
-        where = config.root if config.exact_dir else config.root / "YYYYMMDD" / config.stream
-        _say(f"logging {config.stream} to {where}, {config.cube_size} frames a cube")
         progress = _Progress(logger, args.progress)
         try:
             result = logger.run(stop, progress)
