@@ -366,6 +366,7 @@ def start_command(tmp_path):
             process = subprocess.Popen(
                 [sys.executable, "-m", "vampires.commands.framesim", *arguments],
                 env={**os.environ, "MILK_SHM_DIR": str(tmp_path)},
+                cwd=tmp_path,  # not where the source tree could be taken for the package
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

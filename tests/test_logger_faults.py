@@ -749,3 +749,17 @@ def test_a_disk_that_turns_read_only_and_back(start_logger, small_disk):
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     wait_until(lambda: len(list(disk.rglob("*.fits"))) == 2)
     assert lengths(logger.stop().cubes(camera.pool)) == [30, 30, 15]
+
+
+def test_a_stop_right_after_the_stream_was_re_created_logs_what_the_new_one_published(
+    start_logger,
+):
+    first = Camera("cam1")
+    logger = start_logger("cam1").attached()
+    first.send(3)
+    logger.wait_frames(3)
+    second = Camera("cam1")
+    second.send(50)
+    ended = logger.stop()
+    ended.cubes(second.pool)
+    assert ended.result["frames_logged"] == 53

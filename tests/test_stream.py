@@ -397,8 +397,9 @@ try:
 except OSError as error:
     print(error.errno, error)
 """
+    command = [sys.executable, "-c", source]
     out = subprocess.run(
-        [sys.executable, "-c", source], capture_output=True, text=True, timeout=30, check=True
+        command, cwd=shm_dir, capture_output=True, text=True, timeout=30, check=True
     ).stdout
     assert "cannot create a stream of 16" in out
     assert stream_files(shm_dir) == []

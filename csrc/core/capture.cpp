@@ -27,6 +27,8 @@ constexpr std::int64_t kFlushAge_ns = 200 * kMillisecond_ns;
 constexpr std::int64_t kFateInterval_ns = 100 * kMillisecond_ns;
 // A stream that went and did not come back for so long ends its cube.
 constexpr std::int64_t kGone_ns = 2'000 * kMillisecond_ns;
+// A stream that cannot be logged is looked at again after so long.
+constexpr std::int64_t kRefused_ns = 500 * kMillisecond_ns;
 // Smaller steps back than this are jitter of the camera's clock.
 constexpr std::int64_t kClockStep_ns = 500 * kMillisecond_ns;
 // After a stop the frame that is just being written gets this long.
@@ -94,7 +96,7 @@ void Capture::run() {
 
 bool Capture::done() {
     if (limit_reached_) return true;
-    if (!stopping_ && stop_.load()) {
+    if (!stopping_ && stop_.load() && (abort_.load() || on_current_stream())) {
         stopping_ = true;
         stop_at_cnt0_ = reader_ ? reader_->newest_cnt0() : 0;
         stop_deadline_ns_ = monotonic_now_ns() + kStopGrace_ns;
@@ -108,6 +110,17 @@ bool Capture::done() {
     return !waiting && now_ns > stop_deadline_ns_;
 }
 
+// Frames published before a stop are logged, also those of a stream re-created a moment ago.
+bool Capture::on_current_stream() {
+    if (!reader_) {
+        if (gone_since_ns_ != 0) try_attach();
+        return true;
+    }
+    if (reader_->file().fate() != FileFate::replaced) return true;
+    fate_checked_ns_ = 0;
+    return false;
+}
+
 // -- the stream ------------------------------------------------------------------------------
 
 bool Capture::try_attach() {
@@ -115,26 +128,25 @@ bool Capture::try_attach() {
     if (cube_ && gone_since_ns_ != 0 && now_ns - gone_since_ns_ > kGone_ns) {
         end_cube(CubeEndReason::stream_gone);
     }
-    std::shared_ptr<StreamFile> file;
+    if (now_ns < refused_until_ns_) return false;
     try {
-        file = StreamFile::open(config_.directory, config_.stream);
-        if (file->inode() == refused_inode_) return false;
+        const auto file = StreamFile::open(config_.directory, config_.stream);
         check_loggable(*file);
         attach(file);
         return true;
     } catch (const StreamNotFound&) {
     } catch (const StreamIncomplete&) {
     } catch (const std::exception& error) {
-        refuse(error.what(), file ? file->inode() : 0);
+        refuse(error.what());
     }
     return false;
 }
 
-void Capture::refuse(const std::string& why, std::uint64_t inode) {
-    constexpr std::uint64_t kUnknownInode = 1;  // no file has it
-    const std::uint64_t refused = inode != 0 ? inode : kUnknownInode;
-    if (refused_inode_ == refused) return;
-    refused_inode_ = refused;
+// Says why once, and looks at the stream again in a while: it may have been made anew meanwhile.
+void Capture::refuse(const std::string& why) {
+    refused_until_ns_ = monotonic_now_ns() + kRefused_ns;
+    if (why == refused_) return;
+    refused_ = why;
     events_.push(EventKind::refused, 0, 0, why);
 }
 
@@ -188,7 +200,6 @@ void Capture::attach(std::shared_ptr<StreamFile> file) {
         recreated_ = true;
         gone_since_ns_ = 0;
     }
-    refused_inode_ = 0;
     counters_.attached.store(true);
     events_.push(EventKind::attached, 0, static_cast<std::int64_t>(file->inode()),
                  file->name());
@@ -224,6 +235,7 @@ void Capture::look_after_stream() {
         return;
     }
     detach(fate);
+    if (fate == FileFate::replaced) try_attach();
 }
 
 void Capture::detach(FileFate fate) {
@@ -267,7 +279,7 @@ bool Capture::capture_one() {
     try {
         if (!reader_->begin(ticket)) return false;
     } catch (const StreamUnsupported& error) {
-        refuse(error.what(), reader_->file().inode());
+        refuse(error.what());
         detach(FileFate::same);
         return false;
     }
@@ -445,6 +457,7 @@ bool Capture::wait_for_memory() {
 void Capture::begin_cube(const FrameRow& row) {
     cube_ = std::exchange(spare_cube_, std::nullopt);
     placer_.set_cube(*cube_);
+    refused_.clear();
     Cube& cube = cubes_[*cube_];
     add(counters_.cubes, 1);
     CubeStart& start = cube.start;

@@ -92,10 +92,11 @@ class Capture {
 
     void run();
     bool done();
+    bool on_current_stream();
     bool try_attach();
     void attach(std::shared_ptr<StreamFile> file);
     void check_loggable(const StreamFile& file) const;
-    void refuse(const std::string& why, std::uint64_t inode);
+    void refuse(const std::string& why);
     void look_after_stream();
     void detach(FileFate fate);
     std::uint64_t count_unread(std::uint64_t frames) noexcept;
@@ -158,7 +159,8 @@ class Capture {
     // Counted, but in no file yet: due in the next row, or at the end of the cube.
     std::uint64_t lost_due_ = 0;
     std::uint64_t torn_due_ = 0;       // of those
-    std::uint64_t refused_inode_ = 0;  // so that a refusal is said once
+    std::string refused_;  // why, as said last
+    std::int64_t refused_until_ns_ = 0;  // monotonic
     bool stopping_ = false;
     bool limit_reached_ = false;
     std::uint64_t stop_at_cnt0_ = 0;

@@ -149,7 +149,10 @@ std::uint32_t CubeFile::read_data_sum(std::uint64_t header_bytes, std::uint64_t 
 
 void CubeFile::restore_if_unlinked() {
     struct stat status = {};
-    if (fstat(data_fd_, &status) != 0 || status.st_nlink > 0) return;
+    struct stat named = {};
+    if (fstat(data_fd_, &status) != 0) fail(errno, "cannot look at " + names_.data);
+    const bool found = stat(names_.data.c_str(), &named) == 0;
+    if (found && named.st_ino == status.st_ino && named.st_dev == status.st_dev) return;
     CubeFile restored;
     restored.names_ = names_;
     restored.data_fd_ = create(names_.data);

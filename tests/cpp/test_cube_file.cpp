@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -216,18 +218,50 @@ TEST_CASE("a file whose folder was removed is finished under its name") {
     CHECK(fs::is_empty(folder));
 }
 
-TEST_CASE("a file whose folder was renamed is finished where it is, without a second copy") {
+TEST_CASE(
+    "a file whose folder was renamed is finished under its name, and never in a third file") {
     const TempDirectory directory;
-    fs::create_directory(directory / "night");
+    const std::string folder = directory / "night";
+    fs::create_directory(folder);
     const Pages pages(2);
     CubeFile file;
-    file.open({directory / "night/.cube", directory / "night/.frames"}, 0);
+    file.open({folder + "/.cube", folder + "/.frames"}, 0);
+    REQUIRE(file.write_pages(pages.span(), 0) == 0);
+    fs::rename(folder, directory / "day");
+    const Bytes header = filled(kFitsBlock, 'H');
+    CHECK(thrown([&] { file.finish(header, kPageBytes, {}); }) == ENOENT);
+    fs::create_directory(folder);
+    std::ofstream(folder + "/.cube") << "mine";
+    CHECK(thrown([&] { file.finish(header, kPageBytes, {}); }) == EEXIST);
+    CHECK(file_bytes(folder + "/.cube").size() == 4);
+    fs::remove(folder + "/.cube");
+    for (int times = 0; times < 2; ++times) {
+        file.finish(header, kPageBytes, {});
+        Bytes finished = file_bytes(folder + "/.cube");
+        finished.resize(kFitsBlock + kPageBytes);
+        CHECK(finished == joined({header, pages.span().subspan(kFitsBlock, kPageBytes)}));
+    }
+    CHECK(file_bytes(directory / "day/.cube").front() == pages.span().front());
+}
+
+TEST_CASE("a file named through its open folder goes with the folder, without a copy") {
+    const TempDirectory directory;
+    fs::create_directory(directory / "night");
+    const int folder = open((directory / "night").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    REQUIRE(folder >= 0);
+    const std::string path = "/proc/self/fd/" + std::to_string(folder);
+    const Pages pages(2);
+    CubeFile file;
+    file.open({path + "/.cube", path + "/.frames"}, 0);
     REQUIRE(file.write_pages(pages.span(), 0) == 0);
     fs::rename(directory / "night", directory / "day");
     fs::create_directory(directory / "night");  // of the next cube
     file.finish(filled(kFitsBlock, 'H'), kPageBytes, {});
     CHECK(file_bytes(directory / "day/.cube").front() == std::byte{'H'});
     CHECK(fs::is_empty(directory / "night"));
+    file.discard();
+    CHECK(fs::is_empty(directory / "day"));
+    close(folder);
 }
 
 TEST_CASE("renaming never replaces") {

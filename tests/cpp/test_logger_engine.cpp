@@ -76,8 +76,8 @@ class Camera {
         for (std::size_t k = 0; k < frame.size(); ++k)
             frame[k] = pixel_of(generation_, cnt0, k);
         std::memcpy(slot, frame.data(), frame.size() * sizeof frame[0]);
-        const auto since_noon_ns = static_cast<std::int64_t>(cnt0) * kMillisecond_ns +
-                                   generation_ * 3600 * kSecond_ns;
+        const auto since_noon_ns =
+            static_cast<std::int64_t>(cnt0) * kMillisecond_ns + generation_ * 3600 * kSecond_ns;
         writer_.publish(acquired_ns != 0 ? acquired_ns : kNoon_ns + since_noon_ns);
     }
     std::uint64_t published() const { return writer_.cnt0(); }
@@ -273,16 +273,20 @@ struct Session {
         driver.emplace(engine, files);
         driver->await_event(EventKind::attached);
     }
-    // Begins to log with nobody opening files, and publishes until memory is full.
+    // Begins to log with nobody opening files, and publishes until the first frame has no room.
     void fill_memory(Camera& camera) {
         engine.start();
         driver.emplace(engine, files);
         driver->opens.store(false);
         driver->await_event(EventKind::attached);
-        while (driver->count(EventKind::memory_full) == 0) {
+        while (!counters().memory_full.load()) {
             camera.publish();
-            std::this_thread::sleep_for(std::chrono::microseconds(100));
+            await([&] {
+                return counters().memory_full.load() ||
+                       counters().last_cnt0.load() == camera.published();
+            });
         }
+        driver->await_event(EventKind::memory_full);
     }
     const CaptureCounters& counters() { return engine.capture().counters(); }
     // Publishes frames no faster than they are read, so that none is lost.
@@ -836,9 +840,9 @@ TEST_CASE("a limit reached after the stop is a limit: what comes after it is not
     shape.ring = 64;
     Camera camera(session.streams, shape);
     session.fill_memory(camera);
-    REQUIRE(session.counters().frames.load() < 40);
-    const std::uint64_t more = 60 - (camera.published() - session.counters().frames.load());
-    for (std::uint64_t k = 0; k < more; ++k) camera.publish();
+    REQUIRE(session.counters().frames.load() + 1 == camera.published());
+    REQUIRE(camera.published() < 40);
+    for (int k = 0; k < 50; ++k) camera.publish();
     session.engine.capture().stop();
     session.driver->opens.store(true);
     session.join();
