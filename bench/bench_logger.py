@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
@@ -147,8 +148,16 @@ def test_logger_is_as_fast_as_the_disk(benchmark, record, disk_dir, shm_dir):
 # -- two loggers into memory ---------------------------------------------------------
 
 
-def test_two_loggers_in_memory_at_three_times_mbi(benchmark, record, memory_dir, shm_dir):
+def test_two_loggers_in_memory_at_three_times_mbi(
+    benchmark, record, unreachable, memory_dir, shm_dir
+):
     seconds, hz = 5, 3 * MBI_HZ
+    what, asked = "two loggers to tmpfs at once", "3 x 280 MB/s each, 0 lost"
+    asked_mb_s = hz * MBI_BYTES / 1e6
+    bare_mb_s = two_bare_writers(memory_dir, hz * seconds * MBI_BYTES)
+    if bare_mb_s < asked_mb_s:
+        unreachable(what, asked, f"two bare loops write {bare_mb_s:.0f} MB/s each")
+        return
     arguments = ["--dir", memory_dir / "cubes", "--cube-size", 100, "--frames", hz * seconds]
     arguments += ["--ring-memory", "1GiB"]
     runs = benchmark.pedantic(log_both, (shm_dir, ["--fps", hz], arguments), rounds=1)
@@ -158,11 +167,32 @@ def test_two_loggers_in_memory_at_three_times_mbi(benchmark, record, memory_dir,
     lost = sum(run.result["lost"] for run in runs)
     rates = [run.result["bytes"] / run.result["seconds"] / 1e6 for run in runs]
     record(
-        "two loggers to tmpfs at once",
-        "3 x 280 MB/s each, 0 lost",
-        f"{rates[0]:.0f} + {rates[1]:.0f} MB/s, {lost} lost",
+        what,
+        asked,
+        f"{rates[0]:.0f} + {rates[1]:.0f} MB/s, {lost} lost (bare loops {bare_mb_s:.0f} each)",
         lost == 0,
     )
+
+
+def two_bare_writers(folder: Path, total_bytes: int) -> float:
+    """MB/s of each of two threads that write as much to tmpfs at the same time, at least.
+
+    Twice, since a virtual machine may have to get the memory from its host first.
+    """
+    rate = 0.0
+    for _ in range(2):
+        folders = [folder / f"bare-{k}" for k in range(2)]
+        for each in folders:
+            each.mkdir()
+        with ThreadPoolExecutor() as pool:
+            files = total_bytes // (100 * MBI_BYTES)
+            seconds = pool.map(
+                lambda f: direct_write_seconds(f, files, 100 * MBI_BYTES), folders
+            )
+            rate = total_bytes / max(seconds) / 1e6
+        for each in folders:
+            each.rmdir()
+    return rate
 
 
 def log_both(shm_dir: Path, source: list, arguments: list) -> tuple[LoggerRun, LoggerRun]:
