@@ -142,7 +142,8 @@ bool Capture::try_attach() {
     return false;
 }
 
-// Says why once, and looks at the stream again in a while: it may have been made anew meanwhile.
+// Says why once, and looks at the stream again in a while: it may have been made anew
+// meanwhile.
 void Capture::refuse(const std::string& why) {
     refused_until_ns_ = monotonic_now_ns() + kRefused_ns;
     if (why == refused_) return;

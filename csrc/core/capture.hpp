@@ -158,8 +158,8 @@ class Capture {
     bool first_of_stream_ = true;  // no frame of this stream was kept yet
     // Counted, but in no file yet: due in the next row, or at the end of the cube.
     std::uint64_t lost_due_ = 0;
-    std::uint64_t torn_due_ = 0;       // of those
-    std::string refused_;  // why, as said last
+    std::uint64_t torn_due_ = 0;         // of those
+    std::string refused_;                // why, as said last
     std::int64_t refused_until_ns_ = 0;  // monotonic
     bool stopping_ = false;
     bool limit_reached_ = false;

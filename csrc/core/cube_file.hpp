@@ -49,8 +49,8 @@ class CubeFile {
                 std::span<const std::byte> extension);
     // The data sum of the first data_bytes after the header, read back from the file.
     std::uint32_t read_data_sum(std::uint64_t header_bytes, std::uint64_t data_bytes);
-    // When the name leads to the file no more (it or its directory was removed, or moved without
-    // the name following), puts the contents into a new file of the name. Throws
+    // When the name leads to the file no more (it or its directory was removed, or moved
+    // without the name following), puts the contents into a new file of the name. Throws
     // std::system_error; never replaces another file.
     void restore_if_unlinked();
 
