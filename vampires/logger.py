@@ -20,7 +20,7 @@ import numpy as np
 
 from vampires import _core
 from vampires.aux_header import AuxHeader, read_aux_header
-from vampires.cube_header import CubeFacts, KeywordChange, cube_header, reserve_bytes
+from vampires.cube_header import CubeFacts, KeywordChange, cube_header, header_cards_needed
 from vampires.cube_names import HiddenNames, cube_folder, final_names, hidden_names
 from vampires.frame_table import FRAME_DTYPE, Rows, frames_hdu
 from vampires.keywords import decode_keywords
@@ -30,10 +30,9 @@ from vampires.sidecar import sidecar_text
 KEYWORD_BYTES = 128
 CARD_BYTES = 80
 BLOCK_BYTES = 2880
-# Header room is kept for every keyword slot of the stream up to this many, beyond it for those
-# in use and a few more.
-ROOMY_KEYWORDS = 400
-SPARE_KEYWORDS = 36
+# Keywords that may come between two looks at the stream have room in the next header.
+SPARE_KEYWORDS = 24
+HEADER_ROOM_S = 1.0  # between two looks
 # How often something that failed (a folder that cannot be written) is tried again.
 RETRY_S = 0.25
 # After a stop, how long a disk that refuses is waited for.
@@ -148,6 +147,7 @@ class Logger:
         self._files: list[tuple[int, str]] = []  # (number of the cube, path), in order
         self._finished = False
         self._attached = False  # at any time
+        self._header_room_at = time.monotonic()
         self._stopped_at: float | None = None
         self._notes: list[str] = []  # for the next header: losses that no row tells
         self._lost_on_disk = 0  # captured, but in no file
@@ -171,6 +171,8 @@ class Logger:
                 if stop.is_set() and self._stopped_at is None:
                     self._stopped_at = time.monotonic()
                     self._engine.stop()
+                if time.monotonic() - self._header_room_at > HEADER_ROOM_S:
+                    self._refresh_header_room()
                 self._retry()
                 self._mind_the_disk()
                 self._count()
@@ -272,12 +274,14 @@ class Logger:
         raw = file.keywords_raw()
         slots = len(raw) // KEYWORD_BYTES
         used = len(decode_keywords(raw))
-        more = slots - used if slots <= ROOMY_KEYWORDS else min(slots - used, SPARE_KEYWORDS)
+        more = min(slots - used, SPARE_KEYWORDS)
         aux = read_aux_header(self.config.shm_dir, self.config.stream)
-        bytes_now = reserve_bytes(self._facts(keywords_raw=raw), aux)
-        return bytes_now + -(-more * CARD_BYTES // BLOCK_BYTES) * BLOCK_BYTES
+        cards = header_cards_needed(self._facts(keywords_raw=raw), aux) + more
+        return -(-cards * CARD_BYTES // BLOCK_BYTES) * BLOCK_BYTES
 
     def _refresh_header_room(self) -> None:
+        """Keywords and the auxiliary header may have grown: the next cube has room for them."""
+        self._header_room_at = time.monotonic()
         try:
             file = _core.StreamFile.open(os.fspath(self.config.shm_dir), self.config.stream)
         except (_core.StreamError, OSError):
@@ -297,7 +301,7 @@ class Logger:
         cube.aux = read_aux_header(config.shm_dir, config.stream)
         self._cubes[index] = cube
         self._open(cube)
-        self._refresh_header_room()  # the auxiliary header may have grown
+        self._refresh_header_room()
 
     def _open(self, cube: _OpenCube) -> None:
         facts = self._start_facts(cube, n_frames=cube.start["planned_frames"])
