@@ -22,6 +22,12 @@ from hypothesis import settings
 settings.register_profile("vampires", deadline=None, database=None)
 settings.load_profile("vampires")
 
+# Whoever started the tests in the background or with nohup had these ignored, and what is
+# ignored stays so in every process started from here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGHUP, signal.SIGTERM):
+    signal.signal(_number, signal.SIG_DFL)
+
 _SHARED_MEMORY = Path("/dev/shm")
 # Helpers of the standard library that serve the whole run, not one test.
 _HELPERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -185,7 +184,7 @@ class _Relay(threading.Thread):
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._logger.send_signal(signal.SIGINT)
+        self._logger.terminate()
         self.join()
 
     def run(self) -> None:
@@ -224,7 +223,7 @@ def running(
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         try:
             process.communicate(timeout=SHUTDOWN_S)
         except subprocess.TimeoutExpired:
