@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from pathlib import Path
 
@@ -42,6 +43,25 @@ def test_demo_that_is_interrupted_leaves_nothing_running(start_command, tmp_path
     assert demo.returncode == 130
     assert "Traceback" not in errors
     assert demo_folders() == before
+
+
+def test_cameras_and_loggers_of_a_demo_that_was_killed_end(start_command, tmp_path):
+    before = demo_folders()
+    demo = start_command("demo", "--mode", "HALFARC", "--dir", tmp_path, "--seconds", "60")
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "logging vcam2" in line:
+            break
+    parts = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
+    watched = [os.pidfd_open(int(pid)) for pid in parts]
+    assert len(watched) == 4
+    demo.kill()
+    for watch in watched:
+        assert select.select([watch], [], [], 30)[0], "a part of the demo lives on"
+        os.close(watch)
+    for folder in demo_folders() - before:
+        assert not os.listdir(f"/dev/shm/{folder}")
+        os.rmdir(f"/dev/shm/{folder}")
 
 
 @pytest.fixture(scope="module")

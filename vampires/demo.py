@@ -6,9 +6,11 @@ folder of their own, so that nothing of a running instrument is touched.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,7 @@ CAMERAS = ("vcam1", "vcam2")
 CUBE_SIZE = 100
 RING_MEMORY = "1GiB"
 SHUTDOWN_S = 20.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class DemoError(Exception):
@@ -205,6 +208,11 @@ def stream_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _end_with_parent() -> None:
+    """In a child before it runs: when its parent dies of whatever, it gets SIGTERM."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 @contextmanager
 def running(
     module: str, arguments: list[str], shm_dir: Path, **streams: Any
@@ -218,6 +226,7 @@ def running(
         stdin=subprocess.DEVNULL,
         text=True,
         start_new_session=True,  # Ctrl-C goes to the demo, which ends them in order
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no thread runs yet
         **streams,
     )
     try:
