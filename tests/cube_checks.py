@@ -8,7 +8,6 @@ so a lost, torn, doubled or misplaced frame shows.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,10 +129,9 @@ def hidden_files(root: Path) -> list[str]:
 
 def verify(files: Sequence[Path]) -> None:
     """fitsverify finds neither errors nor warnings."""
-    program = shutil.which("fitsverify")
-    if program is None or not files:
+    if not files:
         return
-    command = [program, "-q", *map(str, files)]
+    command = ["fitsverify", "-q", *map(str, files)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = ran.stdout.splitlines()
     assert ran.returncode == 0, ran.stdout

@@ -25,9 +25,6 @@ FIRST_NS = 1_795_337_623_324_757_099  # 2026-11-22T08:53:43.324757099 UTC
 LAST_NS = FIRST_NS + 250_000_000
 NO_AUX = AuxHeader()
 
-needs_fitsverify = pytest.mark.skipif(
-    not shutil.which("fitsverify"), reason="fitsverify is not installed"
-)
 needs_fpack = pytest.mark.skipif(
     not (shutil.which("fpack") and shutil.which("funpack")), reason="fpack is not installed"
 )
@@ -505,7 +502,6 @@ def real_cube() -> tuple[CubeFacts, AuxHeader]:
     return facts(keywords_raw=raw, changes=changes), read_aux_header(GOLDEN, "vgold")
 
 
-@needs_fitsverify
 def test_fitsverify_finds_nothing_in_a_whole_cube(tmp_path):
     cube, aux = real_cube()
     path = tmp_path / "cube.fits"
@@ -513,7 +509,6 @@ def test_fitsverify_finds_nothing_in_a_whole_cube(tmp_path):
     assert verify([path]) == ""
 
 
-@needs_fitsverify
 def test_fitsverify_finds_nothing_in_a_cube_with_a_long_auxiliary_string(tmp_path):
     aux_source = fits.Header([("SIMPLE", True), ("LONG", "x" * 150), ("AFTER", 1)])
     aux = parse_aux_header(aux_source.tostring().encode("ascii"), "a")
@@ -598,7 +593,6 @@ def test_no_keyword_bytes_make_a_header_that_astropy_refuses(raw):
         assert hdus[0].header["UT-STR"] == "08:53:43.324757"
 
 
-@needs_fitsverify
 @settings(max_examples=40, deadline=None)
 @given(raw=hostile_keywords)
 def test_no_keyword_bytes_make_a_header_that_fitsverify_blames(tmp_path_factory, raw):

@@ -31,13 +31,20 @@ def test_demo_logs_and_verifies_every_frame(run_command, tmp_path):
     assert demo_folders() == before
 
 
+def logging_demo(start_command, root: Path):
+    """A demo whose loggers have begun."""
+    demo = start_command("demo", "--mode", "HALFARC", "--dir", root, "--seconds", "60")
+    begun = set()
+    for line in demo.stdout:
+        begun |= {stream for stream in ("vcam1", "vcam2") if f"logging {stream}" in line}
+        if len(begun) == 2:
+            return demo
+    raise AssertionError("the demo ended before its loggers began")
+
+
 def test_demo_that_is_interrupted_leaves_nothing_running(start_command, tmp_path):
     before = demo_folders()
-    demo = start_command("demo", "--mode", "HALFARC", "--dir", tmp_path, "--seconds", "60")
-    assert demo.stdout is not None
-    for line in demo.stdout:
-        if "logging vcam2" in line:
-            break
+    demo = logging_demo(start_command, tmp_path)
     demo.send_signal(signal.SIGINT)
     _, errors = demo.communicate(timeout=60)
     assert demo.returncode == 130
@@ -47,11 +54,7 @@ def test_demo_that_is_interrupted_leaves_nothing_running(start_command, tmp_path
 
 def test_cameras_and_loggers_of_a_demo_that_was_killed_end(start_command, tmp_path):
     before = demo_folders()
-    demo = start_command("demo", "--mode", "HALFARC", "--dir", tmp_path, "--seconds", "60")
-    assert demo.stdout is not None
-    for line in demo.stdout:
-        if "logging vcam2" in line:
-            break
+    demo = logging_demo(start_command, tmp_path)
     parts = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
     watched = [os.pidfd_open(int(pid)) for pid in parts]
     assert len(watched) == 4

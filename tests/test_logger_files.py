@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 from datetime import datetime, timezone
@@ -188,8 +187,6 @@ def test_a_simulated_camera_in_its_own_process(start_command, start_logger):
 
 
 def test_fpack_packs_and_unpacks_the_cube(start_logger):
-    if shutil.which("fpack") is None or shutil.which("funpack") is None:
-        pytest.skip("fpack and funpack are not installed")
     camera = Camera(shape=(30, 31))
     logger = start_logger("cam1", "--frames", 9).attached()
     camera.send(9)
