@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -24,10 +23,6 @@ GOLDEN = Path(__file__).parent / "data" / "fits" / "aux"
 FIRST_NS = 1_795_337_623_324_757_099  # 2026-11-22T08:53:43.324757099 UTC
 LAST_NS = FIRST_NS + 250_000_000
 NO_AUX = AuxHeader()
-
-needs_fpack = pytest.mark.skipif(
-    not (shutil.which("fpack") and shutil.which("funpack")), reason="fpack is not installed"
-)
 
 
 def facts(**changed) -> CubeFacts:
@@ -518,7 +513,6 @@ def test_fitsverify_finds_nothing_in_a_cube_with_a_long_auxiliary_string(tmp_pat
     assert fits.getheader(path)["LONG"] == "x" * 150
 
 
-@needs_fpack
 def test_fpack_and_funpack_give_the_cube_back(tmp_path):
     cube, aux = real_cube()
     pixels = random_pixels(cube)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -32,10 +31,6 @@ from vampires.framesim import (
 
 START_NS = 1_700_000_000_123_456_789
 rates = st.fractions(Fraction(1, 10), Fraction(100_000), max_denominator=1000)
-
-needs_core = pytest.mark.skipif(
-    importlib.util.find_spec("vampires._core") is None, reason="vampires._core is not built"
-)
 
 
 class RecordedStream:
@@ -386,7 +381,6 @@ def read_ring(file: Path, shape: tuple[int, int, int], dtype: str) -> tuple[int,
     return cnt0, np.frombuffer(raw, dtype, count, offset=384).reshape(shape)
 
 
-@needs_core
 def test_the_command_publishes_every_frame_and_reports_it(tmp_path, start_command):
     process = start_command(
         "vcam2", "--shape", "20", "30", "--dtype", "float32", "--fps", "0",
@@ -409,7 +403,6 @@ def test_the_command_publishes_every_frame_and_reports_it(tmp_path, start_comman
         assert np.array_equal(by_number[number], frame_stamp.expected_frame(pool, number))
 
 
-@needs_core
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("fps", ["200", "1/1000"])
 def test_a_signal_ends_the_command_cleanly_and_removes_the_stream(
@@ -427,7 +420,6 @@ def test_a_signal_ends_the_command_cleanly_and_removes_the_stream(
     assert list(tmp_path.iterdir()) == []
 
 
-@needs_core
 def test_a_stream_without_a_ring_holds_the_newest_frame(tmp_path, start_command):
     process = start_command(
         "test1", "--shape", "8", "10", "--fps", "0", "--frames", "11", "--ring", "0",
@@ -441,7 +433,6 @@ def test_a_stream_without_a_ring_holds_the_newest_frame(tmp_path, start_command)
     assert np.array_equal(slots[0], frame_stamp.expected_frame(pool, 11))
 
 
-@needs_core
 def test_a_bad_stream_name_is_one_line_and_exit_2(start_command):
     process = start_command("no/name", "--shape", "8", "10")
     out, err = process.communicate(timeout=60)
@@ -450,7 +441,6 @@ def test_a_bad_stream_name_is_one_line_and_exit_2(start_command):
     assert "no/name" in err
 
 
-@needs_core
 def test_a_reader_finds_the_acquisition_time_and_the_keywords_with_their_comments(
     tmp_path, start_command
 ):
