@@ -8,15 +8,20 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vampires.fps import FPS
     from vampires.stream import Stream
 
-__all__ = ["Stream"]
+__all__ = ["FPS", "Stream"]
 
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Loads the compiled core when it is first asked for."""
+        """Loads a module when something of it is first asked for."""
+        if name == "FPS":
+            from vampires.fps import FPS
+
+            return FPS
         if name == "Stream":
             from vampires.stream import Stream
 
