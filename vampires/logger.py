@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,12 @@ RETRY_S = 0.25
 PATIENCE_S = 2.0
 EVENT_WAIT_S = 0.05
 
+_SAID = {
+    "memory_full": "ring memory is full: the disk is too slow, frames may be lost now",
+    "memory_freed": "ring memory has room again",
+    "disk_recovered": "the disk takes data again",
+}
+
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -54,6 +61,10 @@ class LoggerConfig:
 
     root: files go to root/YYYYMMDD/stream, or into root itself with exact_dir. timeout_s: a
     cube ends when no frame came for so long; 0: never. cubes, frames: stop after so many.
+    disk_priority: of the thread that writes; None: one less than rt_priority.
+
+    saving False: frames are saved only from begin_saving() to end_saving(), in sessions; cubes
+    and frames then are the limits of each session that is given none of its own.
     """
 
     stream: str
@@ -69,6 +80,8 @@ class LoggerConfig:
     cpus: tuple[int, ...] = ()
     rolling: bool = False
     tai_offset_ns: int = -1
+    saving: bool = True
+    disk_priority: int | None = None
 
 
 @dataclass
@@ -85,6 +98,15 @@ class LoggerResult:
     bytes: int = 0
     seconds: float = 0.0
     files: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where cubes go, from the one with this number on."""
+
+    first_cube: int
+    root: Path
+    exact: bool
 
 
 @dataclass
@@ -117,12 +139,19 @@ class _OpenCube:
 class Logger:
     """Logs one stream into FITS cubes until told to stop.
 
-    report: called with one line of text for everything an observer should read.
+    report: called with one line of text for everything an observer should read. published:
+    called with each file that got its name. Both are called in the thread that is in run().
     """
 
-    def __init__(self, config: LoggerConfig, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: LoggerConfig,
+        report: Callable[[str], None],
+        published: Callable[[Path], None] = lambda file: None,
+    ) -> None:
         self.config = config
         self._report = report
+        self._published = published
         file = _core.StreamFile.open(os.fspath(config.shm_dir), config.stream)
         header_bytes = self._header_room(file)
         self._engine = _core.LoggerEngine(
@@ -139,10 +168,14 @@ class Logger:
             priority=config.rt_priority,
             cpus=list(config.cpus),
             tai_offset_ns=config.tai_offset_ns,
+            controlled=not config.saving,
+            disk_priority=config.disk_priority,
         )
         if self._engine.lock_note:
             report(self._engine.lock_note)
         self.result = LoggerResult(config.stream)
+        # Taken from the left by the thread in run(), added to by any; each step is atomic.
+        self._places = deque([_Place(1, config.root, config.exact_dir)])
         self._cubes: dict[int, _OpenCube] = {}
         self._files: list[tuple[int, str]] = []  # (number of the cube, path), in order
         self._finished = False
@@ -152,6 +185,10 @@ class Logger:
         self._notes: list[str] = []  # for the next header: losses that no row tells
         self._lost_on_disk = 0  # captured, but in no file
         self._failure = ""
+        # Of the cubes that are no longer under way; the thread in run() writes, any reads.
+        self._cubes_done = 0
+        self._last_file = ""
+        self._last_save_s = 0.0
 
     # -- for whoever runs it ------------------------------------------------------------------
 
@@ -159,7 +196,8 @@ class Logger:
         """Logs until stop is set, or the number of cubes or frames is reached.
 
         tick is called about 20 times a second. All that was captured is in files at the end.
-        Raises StreamUnsupported when the stream cannot be logged from the first.
+        Raises StreamUnsupported when the stream cannot be logged from the first. May be called
+        in any thread, once.
         """
         begun = time.monotonic()
         self._engine.start()
@@ -193,6 +231,53 @@ class Logger:
             self._forget(cube)
         self._engine.close()
 
+    # -- from any thread, while another is in run() -------------------------------------------
+
+    def begin_saving(
+        self, start_ns: int = 0, max_cubes: int | None = None, max_frames: int | None = None
+    ) -> bool:
+        """Begins a session, of a logger with saving=False.
+
+        start_ns 0: with the first frame published after this call. Else, in ns UTC, with the
+        first one acquired at or after it: in the future it is waited for ("armed"); of the
+        past also those frames are saved that the stream's ring still holds. The session ends
+        by itself after max_cubes cubes or max_frames frames.
+
+        While a session is on this changes nothing; while one is armed the later order holds;
+        while one is ending the next begins when it is over. Returns False when too many orders
+        wait for the capture thread: try again.
+        """
+        if self.config.saving:
+            raise RuntimeError(
+                f"the logger of {self.config.stream} saves from its start to its end; make it "
+                "with LoggerConfig(saving=False) to begin and end saving"
+            )
+        limits = (
+            self.config.cubes if max_cubes is None else max_cubes,
+            self.config.frames if max_frames is None else max_frames,
+        )
+        for name, limit in zip(("max_cubes", "max_frames"), limits, strict=True):
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} is {limit}, expected 1 or more, or None")
+        return self._engine.begin_saving(start_ns, *limits)
+
+    def end_saving(self, stop_ns: int = 0, whole_cube: bool = False) -> bool:
+        """Ends the session that is on, of a logger with saving=False.
+
+        stop_ns 0: frames published before this call are still saved. Else, in ns UTC, it ends
+        with the last frame before the first one acquired at or after it. whole_cube: the cube
+        that is under way then is filled first.
+
+        While armed it disarms, unless stop_ns is after the instant it waits for; while off it
+        does nothing. Returns False when too many orders wait for the capture thread.
+        """
+        if self.config.saving:
+            raise RuntimeError(
+                f"the logger of {self.config.stream} saves from its start to its end; set its "
+                "stop event to end it"
+            )
+        return self._engine.end_saving(stop_ns, whole_cube)
+
     def next_cube(self) -> None:
         """Ends the current cube; the next frame begins another."""
         self._engine.next_cube()
@@ -201,9 +286,40 @@ class Logger:
         """Takes effect with the next cube."""
         self._engine.set_cube_size(frames)
 
+    def set_root(self, root: Path, exact: bool) -> None:
+        """Where files go, as LoggerConfig.root and exact_dir; from the next cube on."""
+        self._places.append(_Place(self._engine.status()["cubes"] + 1, root, exact))
+
+    def set_timeout(self, seconds: float) -> None:
+        """As LoggerConfig.timeout_s; holds at once."""
+        self._engine.set_timeout(seconds)
+
     def status(self) -> dict[str, Any]:
-        """Counters of the engine, as they are now."""
-        return self._engine.status()
+        """What the logger is doing, as it is now.
+
+        Since the start: frames, lost, torn, bytes (of pixels), cubes (begun), bytes_written.
+        Of the cube: cube_frames, cube_planned. Of the newest frame saved: last_cnt0,
+        last_frame_ns (when it was copied). attached, memory_full, chunks_in_use of chunks,
+        disk_errno (0: all is well).
+
+        saving ("off", "armed", "on", "ending") and session, the number of sessions begun, armed
+        ones included. Of this session, or the last: session_frames, session_cubes,
+        session_lost, session_torn, first_cnt0, first_ns (0 before its first frame), end_cnt0
+        (its last frame so far). newest_cnt0 and newest_ns are of one frame, the newest looked
+        at, saved or not. These belong together, at one moment.
+
+        cubes_pending: begun and not yet under their final names; lost_on_disk: frames saved
+        that are in no file, since the start; last_file; last_save_s, from the last frame of its
+        cube to its final name. Times are ns UTC.
+        """
+        # First: a cube that ends meanwhile counts as pending, never one too few.
+        done = self._cubes_done
+        status = self._engine.status()
+        status["cubes_pending"] = status["cubes"] - done
+        status["lost_on_disk"] = self._lost_on_disk
+        status["last_file"] = self._last_file
+        status["last_save_s"] = self._last_save_s
+        return status
 
     # -- events -------------------------------------------------------------------------------
 
@@ -224,14 +340,13 @@ class Logger:
             self._report(f"not logging: {text}")
         elif kind == "stream_gone" and text:
             self._report(f"stream {stream} {text}; logging goes on when it is there again")
-        elif kind == "memory_full":
-            self._report("ring memory is full: the disk is too slow, frames may be lost now")
-        elif kind == "memory_freed":
-            self._report("ring memory has room again")
+        elif kind in _SAID:
+            self._report(_SAID[kind])
         elif kind == "disk_error":
             self._report(f"cannot write: {text}; trying again, frames wait in memory")
-        elif kind == "disk_recovered":
-            self._report("the disk takes data again")
+        elif kind == "saving_ended":
+            untold = f", {value} of them after the last cube" if value else ""
+            self._report(f"saving of {stream} ended: {text}{untold}")
         elif kind == "note":
             self._report(text)
         elif kind == "finished":
@@ -242,6 +357,8 @@ class Logger:
         config = self.config
         if self._attached:
             return f"stream {config.stream} is there again, logging goes on"
+        if not config.saving:
+            return f"ready to log {config.stream}"
         where = config.root if config.exact_dir else config.root / "YYYYMMDD" / config.stream
         return f"logging {config.stream} to {where}, {config.cube_size} frames a cube"
 
@@ -294,9 +411,10 @@ class Logger:
     def _cube_started(self, index: int) -> None:
         start = self._engine.cube_start(index)
         config = self.config
-        folder = cube_folder(
-            config.root, config.stream, start["time_ns"], exact=config.exact_dir
-        )
+        while len(self._places) > 1 and self._places[1].first_cube <= start["number"]:
+            self._places.popleft()
+        place = self._places[0]
+        folder = cube_folder(place.root, config.stream, start["time_ns"], exact=place.exact)
         cube = _OpenCube(index, start, folder, date_ns=time.time_ns())
         cube.aux = read_aux_header(config.shm_dir, config.stream)
         self._cubes[index] = cube
@@ -335,6 +453,7 @@ class Logger:
     def _forget(self, cube: _OpenCube) -> None:
         cube.close()
         del self._cubes[cube.index]
+        self._cubes_done += 1
 
     def _start_facts(self, cube: _OpenCube, **known: Any) -> CubeFacts:
         start = cube.start
@@ -395,6 +514,8 @@ class Logger:
         self._engine.finish_cube(cube.index, header, frames_hdu(rows))
         _write_durably(names.sidecar, sidecar_text(self.config.stream, rows))
         fits = folder.location / self._publish(folder, names, cube.start["time_ns"])
+        self._last_file = os.fspath(fits)
+        self._last_save_s = (time.time_ns() - int(rows["TLOG"][-1])) / 1e9
         self._engine.release_cube(cube.index)
         self._tidy(cube)
         self._forget(cube)
@@ -405,6 +526,7 @@ class Logger:
         self.result.files = [name for _, name in self._files]
         self.result.frames_logged += len(rows)
         self.result.bytes += len(rows) * cube.start["frame_bytes"]
+        self._published(fits)
 
     def _end_facts(
         self, cube: _OpenCube, end: dict[str, Any], rows: Rows, missing: int

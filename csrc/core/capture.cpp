@@ -1,6 +1,7 @@
 #include "capture.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <thread>
 #include <utility>
 
@@ -33,6 +34,12 @@ constexpr std::int64_t kRefused_ns = 500 * kMillisecond_ns;
 constexpr std::int64_t kClockStep_ns = 500 * kMillisecond_ns;
 // After a stop the frame that is just being written gets this long.
 constexpr std::int64_t kStopGrace_ns = 50 * kMillisecond_ns;
+// When no frame comes at all, a session ends so long after its instant, and two frames.
+constexpr std::int64_t kSilence_ns = 100 * kMillisecond_ns;
+// A camera's clock that is wrong by more is worth a word.
+constexpr std::int64_t kClockAhead_ns = 1'000 * kMillisecond_ns;
+
+constexpr std::size_t kOrders = 16;  // that may wait to be read
 
 constexpr std::size_t kCardBytes = 80;
 
@@ -53,10 +60,15 @@ Capture::Capture(const CaptureConfig& config, ChunkPool& pool, CubeTable& cubes,
       cubes_(cubes),
       events_(events),
       disk_(disk),
+      orders_(kOrders),
+      timeout_ns_(config.timeout.count()),
       cube_size_(config.cube_size),
       header_bytes_(config.header_bytes),
       header_keywords_(config.header_keywords),
-      placer_(pool) {}
+      placer_(pool),
+      gate_(config.controlled, {config.max_frames, config.max_cubes}) {
+    publish_saving();
+}
 
 Capture::~Capture() {
     abort();
@@ -80,15 +92,19 @@ void Capture::run() {
     while (!done()) {
         if (!reader_) {
             if (!try_attach()) std::this_thread::sleep_for(kAttachPause);
+            mind_session();
             idle_work();
             continue;
         }
+        const std::int64_t before_ns = utc_now_ns();
         const Wake wake = reader_->wait(stopping_ ? milliseconds(0) : kWait);
+        if (wake == Wake::timeout) quiet_ns_ = before_ns;
         if (wake == Wake::frame && !capture_some()) std::this_thread::sleep_for(kMemoryPause);
         const bool was_full = counters_.memory_full.load(std::memory_order_relaxed);
         if (wake == Wake::timeout && was_full && room_for_frame()) memory_is(false);
         if (wake == Wake::gone) fate_checked_ns_ = 0;
         look_after_stream();
+        mind_session();
         idle_work();
     }
     finish();
@@ -98,16 +114,23 @@ bool Capture::done() {
     if (limit_reached_) return true;
     if (!stopping_ && stop_.load() && (abort_.load() || on_current_stream())) {
         stopping_ = true;
+        take_orders(nullptr);  // those sent before the stop
         stop_at_cnt0_ = reader_ ? reader_->newest_cnt0() : 0;
         stop_deadline_ns_ = monotonic_now_ns() + kStopGrace_ns;
     }
     if (!stopping_) return false;
-    if (abort_.load() || !reader_ || reader_->last_cnt0() >= stop_at_cnt0_) return true;
+    if (abort_.load() || gate_.off()) return true;
+    if (!reader_ || reader_->last_cnt0() >= stop_at_cnt0_) return true;
+    return nothing_comes(stop_deadline_ns_);
+}
+
+// After a stop: no frame waits, and the one that was being written had its time.
+bool Capture::nothing_comes(std::int64_t& deadline_ns) {
     const std::int64_t now_ns = monotonic_now_ns();
     const bool waiting = reader_->wait(milliseconds(0)) == Wake::frame;
     // With memory full the frames wait in the stream; else all that can be read is read.
-    if (waiting && counters_.memory_full.load()) stop_deadline_ns_ = now_ns + kStopGrace_ns;
-    return !waiting && now_ns > stop_deadline_ns_;
+    if (waiting && counters_.memory_full.load()) deadline_ns = now_ns + kStopGrace_ns;
+    return !waiting && now_ns > deadline_ns;
 }
 
 // Frames published before a stop are logged, also those of a stream re-created a moment ago.
@@ -119,6 +142,167 @@ bool Capture::on_current_stream() {
     if (reader_->file().fate() != FileFate::replaced) return true;
     fate_checked_ns_ = 0;
     return false;
+}
+
+// -- sessions --------------------------------------------------------------------------------
+
+bool Capture::begin_saving(std::int64_t start_ns, const SavingLimits& limits) {
+    SavingOrder order;
+    order.kind = SavingOrder::Kind::begin;
+    order.instant_ns = start_ns;
+    order.limits = limits;
+    return send(order);
+}
+
+bool Capture::end_saving(std::int64_t stop_ns, bool whole_cube) {
+    SavingOrder order;
+    order.kind = SavingOrder::Kind::end;
+    order.instant_ns = stop_ns;
+    order.whole_cube = whole_cube;
+    return send(order);
+}
+
+// In the calling thread, as is stream_now(): it opens the stream for itself.
+bool Capture::send(SavingOrder order) {
+    order.called_at = stream_now();
+    const std::lock_guard lock(orders_mutex_);
+    return orders_.try_push(order);
+}
+
+StreamPosition Capture::stream_now() const noexcept {
+    try {
+        const auto file = StreamFile::open(config_.directory, config_.stream);
+        return {file->inode(), load(file->metadata().cnt0)};
+    } catch (const std::exception&) {
+        return {};
+    }
+}
+
+// Obeys the orders that are due. `next`: the frame to be judged now, if one can be read. True
+// when something changed.
+bool Capture::take_orders(const FrameTicket* next) {
+    bool changed = false;
+    for (;;) {
+        if (!order_) {
+            SavingOrder order;
+            if (!orders_.try_pop(order)) return changed;
+            order_ = order;
+            order_deadline_ns_ = monotonic_now_ns() + kStopGrace_ns;
+            publish_saving();
+        }
+        if (!is_due(*order_, next)) return changed;
+        const SavingOrder order = *order_;
+        order.kind == SavingOrder::Kind::begin ? obey_begin(order) : obey_end(order);
+        order_.reset();
+        publish_saving();
+        changed = true;
+    }
+}
+
+// Whether the frames are dealt with that were published before the order was sent; also those
+// of a stream that was replaced before.
+bool Capture::is_due(const SavingOrder& order, const FrameTicket* next) {
+    const StreamPosition& sent_at = order.called_at;
+    if (sent_at.inode != 0 && !reads(sent_at) && !on_current_stream()) return false;
+    if (!reader_ || order.instant_ns != 0) return true;
+    const bool same = reads(sent_at);
+    if (sent_at.inode != 0 && !same) return true;  // what was left of that stream is read
+    if (same && reader_->newest_cnt0() < sent_at.cnt0) return true;  // it counts from anew
+    if (next != nullptr) return same && next->info.cnt0 > sent_at.cnt0;
+    return (same && reader_->last_cnt0() >= sent_at.cnt0) || nothing_comes(order_deadline_ns_);
+}
+
+bool Capture::reads(const StreamPosition& position) const noexcept {
+    return reader_ && reader_->file().inode() == position.inode;
+}
+
+void Capture::obey_begin(const SavingOrder& order) {
+    if (!gate_.begin(order)) return;
+    begun_at_ = order.called_at;
+    session_ = {.newest_cnt0 = session_.newest_cnt0, .newest_ns = session_.newest_ns};
+    session_last_ns_ = 0;
+    cubes_ended_ = 0;
+    lost_due_ = torn_due_ = 0;
+    was_full_ = counters_.memory_full.load();
+    count_from_attached();
+    const bool may_be_there = looked_at_ == 0 || order.instant_ns <= session_.newest_ns;
+    if (reader_ && order.instant_ns != 0 && may_be_there) reader_->rewind(accounted_.cnt0);
+    publish_saving();
+}
+
+// What passed before the order, or before this stream was there, is nobody's loss.
+void Capture::count_from_attached() noexcept {
+    if (!reader_ || !gate_.waiting()) return;
+    std::uint64_t cnt0 = std::max(reader_->last_cnt0(), accounted_.cnt0);
+    if (reads(begun_at_)) cnt0 = std::max(cnt0, begun_at_.cnt0);
+    gate_.count_from(cnt0);
+}
+
+void Capture::obey_end(const SavingOrder& order) {
+    if (!gate_.end(order, cube_.has_value())) return;
+    const StreamPosition& sent_at = order.called_at;
+    if (reads(sent_at) && gate_.saving() && reader_->newest_cnt0() >= sent_at.cnt0) {
+        const std::uint64_t missing = unread_of_session(sent_at.cnt0);
+        count_unread(missing);
+        if (missing > 0) accounted_.cnt0 = sent_at.cnt0;
+    }
+    end_session();
+}
+
+void Capture::mind_session() {
+    if (!config_.controlled) return;
+    take_orders(nullptr);
+    if (gate_.off()) {
+        if (counters_.memory_full.load() && room_for_frame()) memory_is(false);
+    } else if (past_stop()) {
+        if (gate_.over_at_instant(cube_.has_value())) end_session();
+        publish_saving();
+    }
+}
+
+// Whether the instant of the end has passed, without another frame that would show it.
+bool Capture::past_stop() {
+    if (!gate_.stop_ns()) return false;
+    const std::int64_t stop_ns = *gate_.stop_ns();
+    if (session_.frames > 0 && session_last_ns_ >= stop_ns) return true;  // ordered too late
+    const auto patience_ns = kSilence_ns + static_cast<std::int64_t>(2 * frame_interval_ns_);
+    if (utc_now_ns() - stop_ns < patience_ns) return false;
+    if (monotonic_now_ns() - last_frame_ns_ < patience_ns) return false;
+    return !reader_ || reader_->wait(milliseconds(0)) != Wake::frame;
+}
+
+void Capture::end_session() {
+    if (cube_) finish_cube(CubeEndReason::saving_paused);
+    begin_next(close_session());
+}
+
+// Gives back an order to begin that waited for this.
+std::optional<SavingOrder> Capture::close_session() {
+    char text[sizeof(Event::text)];
+    std::snprintf(text, sizeof text, "%llu frames in %llu cubes, %llu lost",
+                  static_cast<unsigned long long>(session_.frames),
+                  static_cast<unsigned long long>(session_.cubes),
+                  static_cast<unsigned long long>(session_.lost));
+    // Frames that were lost when no cube was there to say so.
+    const auto untold = static_cast<std::int64_t>(std::exchange(lost_due_, 0));
+    torn_due_ = 0;
+    const std::optional<SavingOrder> next = gate_.close();
+    publish_saving();
+    events_.push(EventKind::saving_ended, 0, untold, text);
+    return next;
+}
+
+void Capture::begin_next(const std::optional<SavingOrder>& order) {
+    if (order) obey_begin(*order);
+}
+
+void Capture::publish_saving() noexcept {
+    SavingState state = gate_.state();
+    const bool to_end = order_ && order_->kind == SavingOrder::Kind::end;
+    if (to_end && state == SavingState::on) state = SavingState::ending;
+    session_.state = static_cast<std::uint64_t>(state);
+    session_.session = gate_.sessions();
+    saving_status_.store(session_);
 }
 
 // -- the stream ------------------------------------------------------------------------------
@@ -187,7 +371,7 @@ void Capture::attach(std::shared_ptr<StreamFile> file) {
     ReaderOptions options;
     options.rolling = config_.rolling;
     options.tai_offset_ns = config_.tai_offset_ns;
-    options.from_oldest = again;
+    options.from_oldest = again || gate_.waiting();
     reader_ = std::make_unique<StreamReader>(file, options);
     const Geometry geometry{file->shape().type, reader_->width(), reader_->height()};
     if (cube_ && geometry != geometry_) end_cube(CubeEndReason::stream_recreated);
@@ -196,11 +380,15 @@ void Capture::attach(std::shared_ptr<StreamFile> file) {
                    fits_form(geometry.type)->bytes_per_pixel;
     keywords_.attach(file->keywords(), file->shape().keywords);
     first_of_stream_ = true;
+    looked_at_ = 0;
+    found_ = reader_->newest_cnt0();
+    if (accounted_.inode != file->inode()) accounted_ = {file->inode(), 0};
     if (again) {
         continue_count(*file);
         recreated_ = true;
         gone_since_ns_ = 0;
     }
+    count_from_attached();
     counters_.attached.store(true);
     events_.push(EventKind::attached, 0, static_cast<std::int64_t>(file->inode()),
                  file->name());
@@ -242,21 +430,38 @@ void Capture::look_after_stream() {
 void Capture::detach(FileFate fate) {
     constexpr const char* kFates[] = {"", "was re-created", "was removed", "was truncated"};
     gone_since_ns_ = monotonic_now_ns();
-    gone_at_cnt0_ = reader_->last_cnt0() + count_unread(reader_->unread());
+    gone_at_cnt0_ = reader_->last_cnt0() + reader_->unread();
+    count_unread(unread_of_session(gone_at_cnt0_));
     reader_.reset();
     counters_.attached.store(false);
     events_.push(EventKind::stream_gone, 0, static_cast<std::int64_t>(fate),
                  kFates[static_cast<int>(fate)]);
 }
 
-// Frames that nobody will read. Returns their number.
-std::uint64_t Capture::count_unread(std::uint64_t frames) noexcept {
+// Frames up to `newest` that are the session's and not read yet.
+std::uint64_t Capture::unread_of_session(std::uint64_t newest) const noexcept {
+    if (gate_.off() || gate_.armed()) return 0;
+    std::uint64_t from = reader_->last_cnt0();
+    if (gate_.waiting()) from = std::max(from, gate_.counted_from());
+    const bool stops =
+        order_ && order_->kind == SavingOrder::Kind::end && reads(order_->called_at);
+    if (stops && order_->instant_ns == 0) newest = std::min(newest, order_->called_at.cnt0);
+    return newest > from ? newest - from : 0;
+}
+
+// Frames that nobody will read.
+void Capture::count_unread(std::uint64_t frames) noexcept {
     const std::uint64_t torn = std::min(frames, reader_->torn_since_last());
     lost_due_ += frames;
     torn_due_ += torn;
+    count_lost(frames, torn);
+}
+
+void Capture::count_lost(std::uint64_t frames, std::uint64_t torn) noexcept {
     add(counters_.lost, frames);
     add(counters_.torn, torn);
-    return frames;
+    session_.lost += frames;
+    session_.torn += torn;
 }
 
 // -- frames ----------------------------------------------------------------------------------
@@ -264,34 +469,156 @@ std::uint64_t Capture::count_unread(std::uint64_t frames) noexcept {
 // False when frames wait and there is no memory for them.
 bool Capture::capture_some() {
     for (int count = 0; count < kFramesBetweenChores && !limit_reached_; ++count) {
-        if (!room_for_frame()) {
+        const bool saving = gate_.saving();  // else frames are looked at, and need no room
+        if (saving && !room_for_frame()) {
             const bool frames_wait = reader_->wait(milliseconds(0)) == Wake::frame;
             if (frames_wait) memory_is(true);
             return !frames_wait;
         }
-        memory_is(false);
-        if (!capture_one()) break;
+        if (saving) memory_is(false);
+        if (!capture_one(saving)) break;
     }
     return true;
 }
 
-bool Capture::capture_one() {
+// False when no frame waits. `saving`: there is room for it.
+bool Capture::capture_one(bool saving) {
     FrameTicket ticket;
+    const std::int64_t before_ns = gate_.awaits_instant() ? utc_now_ns() : 0;
     try {
-        if (!reader_->begin(ticket)) return false;
+        if (!reader_->begin(ticket)) {
+            if (before_ns != 0) quiet_ns_ = before_ns;
+            return false;
+        }
     } catch (const StreamUnsupported& error) {
         refuse(error.what());
         detach(FileFate::same);
         return false;
     }
+    if (config_.controlled) {
+        // Read now, an order sent before this frame was published is known before it is judged.
+        if (take_orders(&ticket) || gate_.saving() != saving) return true;
+        if (!wants_pixels(ticket)) return true;
+    }
     const std::uint32_t sum = convert(ticket);
     const bool newest = ticket.newest;
     // The keywords in shared memory are those of the newest frame.
-    if (newest || keywords_.used() == 0) keywords_.look();
+    if (newest || keywords_are_old_ || keywords_.used() == 0) keywords_.look();
+    keywords_are_old_ = false;
     const bool whole = reader_->confirm(ticket);
     reader_->let_go(ticket);
     if (whole) keep(ticket.info, newest, sum);
     return true;
+}
+
+// False when the frame was dealt with, or another is to be begun.
+bool Capture::wants_pixels(FrameTicket& ticket) {
+    using Sight = SavingGate::Sight;
+    switch (gate_.first_sight(ticket.info.cnt0, reader_->newest_cnt0())) {
+        case Sight::pass:
+            pass(ticket);
+            return false;
+        case Sight::look:
+            look(ticket);
+            return false;
+        case Sight::save:
+            break;
+    }
+    return true;
+}
+
+// A frame of no session.
+void Capture::pass(FrameTicket& ticket) {
+    keywords_are_old_ = true;
+    if (!reader_->confirm(ticket)) return;
+    const FrameInfo& info = ticket.info;
+    note_reset(info);
+    note_newest(info, time_of(info).ns);
+    note_interval(ticket.newest && info.lost == 0);
+    publish_saving();
+}
+
+// A frame that may be the first: its time decides, and only then its pixels are wanted. They
+// are as safe as before, since a look takes no time beside a copy.
+void Capture::look(FrameTicket& ticket) {
+    keywords_are_old_ = true;
+    if (!reader_->confirm(ticket)) return;
+    const FrameInfo& info = ticket.info;
+    note_reset(info);
+    const FrameTime time = time_of(info);
+    note_newest(info, time.ns);
+    if (gate_.starts_with(info.cnt0, time, (info.flags & kCounterReset) != 0)) {
+        say_clock_offset(time);
+        reader_->unconfirm();
+    } else {
+        note_interval(ticket.newest && info.lost == 0);
+    }
+    publish_saving();
+}
+
+// What is known of the count before says nothing about this one.
+void Capture::note_reset(const FrameInfo& info) noexcept {
+    if ((info.flags & kCounterReset) != 0) accounted_.cnt0 = looked_at_ = found_ = 0;
+}
+
+FrameTime Capture::time_of(const FrameInfo& info) const noexcept {
+    FrameTime time{info.acquired_ns, 0};
+    if (info.cnt0 > std::max(looked_at_, found_)) {  // was published just now
+        time.published_after_ns = quiet_ns_;
+        if (time.ns == 0) time.ns = utc_now_ns();
+    } else if (time.ns == 0) {
+        time.ns = info.cnt0 == looked_at_ ? session_.newest_ns : info.written_ns;
+    }
+    return time;
+}
+
+void Capture::note_newest(const FrameInfo& info, std::int64_t time_ns) noexcept {
+    if (info.cnt0 <= looked_at_) return;
+    looked_at_ = info.cnt0;
+    session_.newest_cnt0 = info.cnt0;
+    session_.newest_ns = time_ns;
+}
+
+void Capture::say_clock_offset(const FrameTime& time) {
+    const auto behind_ns = gate_.take_clock_offset_ns();
+    const std::int64_t ahead_ns = time.ns - utc_now_ns();
+    if (!behind_ns && ahead_ns < kClockAhead_ns) return;
+    char text[sizeof(Event::text)];
+    std::snprintf(
+        text, sizeof text, "the clock of the camera is %.3f s %s that of this machine: %s",
+        static_cast<double>(behind_ns ? *behind_ns : ahead_ns) / 1e9,
+        behind_ns ? "behind" : "ahead of",
+        behind_ns ? "saving began or ended by this machine's" : "saving began or ended early");
+    events_.push(EventKind::note, 0, 0, text);
+}
+
+// Whether a frame just copied is the session's. Its losses are, in any case.
+bool Capture::admit(FrameInfo& info) {
+    note_reset(info);
+    const FrameTime time = time_of(info);
+    note_newest(info, time.ns);
+    if (gate_.waiting()) {  // what was before the session does not concern it
+        info.lost = gate_.lost_before(info.cnt0);
+        info.torn = std::min(info.torn, info.lost);
+        info.flags &= kAcquiredFromAtime | kCaughtUp;
+        if (info.torn > 0) info.flags |= kTornBefore;
+        recreated_ = false;
+        first_of_stream_ = true;
+    }
+    const std::uint64_t inode = reader_->file().inode();
+    if (gate_.admits(time, cube_.has_value())) {
+        session_last_ns_ = time.ns;
+        accounted_ = {inode, info.cnt0};
+        return true;
+    }
+    say_clock_offset(time);
+    reader_->unconfirm();  // perhaps the next session's
+    accounted_ = {inode, info.cnt0 - 1};
+    lost_due_ += info.lost;
+    torn_due_ += info.torn;
+    count_lost(info.lost, info.torn);
+    end_session();
+    return false;
 }
 
 bool Capture::room_for_frame() {
@@ -343,10 +670,10 @@ FrameRow Capture::row_of(const FrameInfo& info) noexcept {
     return row;
 }
 
-void Capture::keep(const FrameInfo& info, bool newest, std::uint32_t sum) {
+void Capture::keep(FrameInfo info, bool newest, std::uint32_t sum) {
+    if (config_.controlled && !admit(info)) return;
     FrameRow row = row_of(info);
-    add(counters_.lost, info.lost);
-    add(counters_.torn, info.torn);
+    count_lost(info.lost, info.torn);
     torn_due_ += info.torn;
     const auto reason = cube_ ? boundary(row) : std::nullopt;
     if (reason && !pass_boundary(*reason, row)) return;
@@ -369,7 +696,23 @@ void Capture::keep(const FrameInfo& info, bool newest, std::uint32_t sum) {
     counters_.cube_frames.store(cube.end.frames);
     counters_.last_cnt0.store(info.cnt0);
     counters_.last_frame_ns.store(row.logged_ns);
+    note_kept(row);
     end_when_full();
+}
+
+void Capture::note_kept(const FrameRow& row) noexcept {
+    const std::int64_t time_ns = row.acquired_ns != 0 ? row.acquired_ns : row.logged_ns;
+    const auto cnt0 = static_cast<std::uint64_t>(row.cnt0);
+    if (!config_.controlled) {
+        session_.newest_cnt0 = cnt0;
+        session_.newest_ns = time_ns;
+    }
+    if (session_.frames++ == 0) {
+        session_.first_cnt0 = cnt0;
+        session_.first_ns = time_ns;
+    }
+    session_.end_cnt0 = cnt0;
+    publish_saving();
 }
 
 void Capture::note_interval(bool newest_and_next) noexcept {
@@ -419,14 +762,18 @@ std::optional<CubeEndReason> Capture::boundary(const FrameRow& row) noexcept {
 // Ends the cube before the frame just copied, and makes that frame the first of the next.
 // False when there is no next cube, or no memory for it before an abort: the frame is not kept.
 bool Capture::pass_boundary(CubeEndReason reason, const FrameRow& row) {
-    const bool last_cube = cubes_ended_ + 1 >= config_.max_cubes;
+    const bool last_cube = gate_.filling() || cubes_ended_ + 1 >= gate_.limits().cubes;
     if (!last_cube && split(reason)) return true;
     lost_due_ += static_cast<std::uint64_t>(row.lost);
     if (last_cube) {
+        if (config_.controlled) {
+            reader_->unconfirm();  // perhaps the next session's
+            accounted_.cnt0 = static_cast<std::uint64_t>(row.cnt0) - 1;
+        }
         end_cube(reason);
     } else {
         lost_due_ += 1;
-        add(counters_.lost, 1);
+        count_lost(1, 0);
     }
     return false;
 }
@@ -461,8 +808,10 @@ void Capture::begin_cube(const FrameRow& row) {
     refused_.clear();
     Cube& cube = cubes_[*cube_];
     add(counters_.cubes, 1);
+    ++session_.cubes;
     CubeStart& start = cube.start;
     start.number = counters_.cubes.load();
+    start.session = gate_.sessions();
     start.type = geometry_.type;
     start.width = geometry_.width;
     start.height = geometry_.height;
@@ -496,7 +845,19 @@ void Capture::note_keywords(Cube& cube) noexcept {
     });
 }
 
+// Ends the cube, and with it what was to last as long.
 void Capture::end_cube(CubeEndReason reason) {
+    finish_cube(reason);
+    const SavingLimits& most = gate_.limits();
+    const bool reached = cubes_ended_ >= most.cubes || session_.frames >= most.frames;
+    if (!config_.controlled) {
+        limit_reached_ = limit_reached_ || reached;
+    } else if (reached || gate_.filling()) {
+        begin_next(close_session());
+    }
+}
+
+void Capture::finish_cube(CubeEndReason reason) {
     CubeEnd& end = cubes_[*cube_].end;
     end.reason = reason;
     end.lost_at_end = std::exchange(lost_due_, 0);
@@ -505,13 +866,11 @@ void Capture::end_cube(CubeEndReason reason) {
     cube_.reset();
     ++cubes_ended_;
     counters_.cube_frames.store(0);
-    if (cubes_ended_ >= config_.max_cubes) limit_reached_ = true;
 }
 
 void Capture::end_when_full() {
     const Cube& cube = cubes_[*cube_];
-    if (counters_.frames.load() >= config_.max_frames) {
-        limit_reached_ = true;
+    if (session_.frames >= gate_.limits().frames) {
         end_cube(CubeEndReason::frame_limit);
     } else if (cube.end.frames >= cube.start.planned_frames) {
         end_cube(CubeEndReason::cube_size);
@@ -524,7 +883,7 @@ void Capture::idle_work() {
     if (next_cube_.exchange(false) && cube_) end_cube(CubeEndReason::next_cube);
     if (!cube_) return;
     const std::int64_t now_ns = monotonic_now_ns();
-    const std::int64_t timeout_ns = config_.timeout.count();
+    const std::int64_t timeout_ns = timeout_ns_.load();
     const bool waiting = counters_.memory_full.load(std::memory_order_relaxed);
     if (timeout_ns > 0 && now_ns - last_frame_ns_ > timeout_ns && !waiting) {
         end_cube(CubeEndReason::timeout);
@@ -552,11 +911,18 @@ void Capture::memory_is(bool full) {
 
 void Capture::finish() {
     // Frames after a limit are not asked for; nobody misses them.
-    if (reader_ && stopping_ && !limit_reached_ && stop_at_cnt0_ > reader_->last_cnt0()) {
-        count_unread(stop_at_cnt0_ - reader_->last_cnt0());
+    if (reader_ && stopping_ && !limit_reached_) {
+        count_unread(unread_of_session(stop_at_cnt0_));
     }
     const std::uint64_t lost_at_end = lost_due_;
-    if (cube_) end_cube(CubeEndReason::stop);
+    if (!config_.controlled) {
+        if (cube_) end_cube(CubeEndReason::stop);
+        gate_.close();
+        publish_saving();
+    } else if (!gate_.off()) {
+        if (cube_) finish_cube(CubeEndReason::stop);
+        close_session();
+    }
     reader_.reset();
     counters_.attached.store(false);
     events_.push(EventKind::finished, 0, static_cast<std::int64_t>(lost_at_end),

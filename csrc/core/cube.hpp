@@ -35,12 +35,14 @@ enum class CubeEndReason : std::uint8_t {
     stream_recreated,
     stream_gone,
     frame_limit,
+    saving_paused,
 };
 
 enum class Opened : int { pending, open, abandoned };
 
 struct CubeStart {
-    std::uint64_t number = 0;  // of this logger, from 1
+    std::uint64_t number = 0;   // of this logger, from 1
+    std::uint64_t session = 0;  // of this logger, from 1; a cube has frames of one
     PixelType type{};
     std::uint32_t width = 0;
     std::uint32_t height = 0;

@@ -22,8 +22,9 @@ enum class EventKind : std::uint8_t {
     memory_freed,
     disk_error,  // value: errno; the write is tried again
     disk_recovered,
-    note,      // text
-    finished,  // capture has ended; text: why
+    saving_ended,  // of a controlled logger; text: what was saved
+    note,          // text
+    finished,      // capture has ended; text: why
 };
 
 struct Event {

@@ -31,6 +31,8 @@ class FrameClock {
     };
     // Forgets what was seen, so that a frame may be looked at a second time.
     void forget() noexcept;
+    // Older frames come again: that is no step of the clock.
+    void go_back() noexcept { last_acquired_ns_ = 0; }
     // Sets acquired_ns, written_ns and the flags that go with them.
     void fill(const Sources& sources, FrameInfo& info) noexcept;
 

@@ -33,7 +33,8 @@ LoggerEngine::~LoggerEngine() {
 }
 
 void LoggerEngine::start() {
-    disk_.start(std::max(config_.priority - 1, 0), config_.cpus);
+    disk_.start(config_.disk_priority.value_or(std::max(config_.priority - 1, 0)),
+                config_.cpus);
     capture_.start(config_.priority, config_.cpus);
 }
 

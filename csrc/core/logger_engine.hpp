@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <semaphore>
 #include <span>
 #include <string>
@@ -22,8 +23,9 @@ namespace vampires {
 struct EngineConfig {
     CaptureConfig capture;
     std::size_t ring_memory_bytes = std::size_t{4} << 30;
-    int priority = 0;       // SCHED_FIFO of the capture thread; the writer gets one less
-    std::vector<int> cpus;  // of both threads; empty: all
+    int priority = 0;                  // SCHED_FIFO of the capture thread
+    std::optional<int> disk_priority;  // of the writer thread; without: one less
+    std::vector<int> cpus;             // of both threads; empty: all
 };
 
 class LoggerEngine {

@@ -195,6 +195,7 @@ std::uint64_t StreamReader::first_wanted(std::uint64_t newest) noexcept {
     if (newest < last_ || newest - last_ > kImplausibleGap) {
         pending_flags_ |= kCounterReset;
         torn_ = 0;
+        read_ = taken_back_ = rewound_ = FrameInfo{};
         last_ = newest > 0 ? newest - 1 : 0;
         next_ = last_ + 1;
         slot_cnt0_ = 0;
@@ -403,10 +404,21 @@ FrameClock::Sources StreamReader::times_of(const FrameTicket& ticket) noexcept {
 
 void StreamReader::fill_times(const FrameClock::Sources& sources,
                               FrameTicket& ticket) noexcept {
-    if (!ticket.peek) return clock_.fill(sources, ticket.info);
+    FrameInfo& info = ticket.info;
+    if (!ticket.peek) {
+        clock_.fill(sources, info);
+        // Of a frame read for the second time, the metadata may tell less than they did.
+        for (const FrameInfo& known : {taken_back_, rewound_}) {
+            if (known.cnt0 == 0 || known.cnt0 != info.cnt0) continue;
+            info.acquired_ns = known.acquired_ns;
+            info.written_ns = known.written_ns;
+            info.flags = known.flags & (kAcquiredFromAtime | kClockStep);
+        }
+        return;
+    }
     FrameClock fresh_eyes = clock_;
     fresh_eyes.forget();
-    fresh_eyes.fill(sources, ticket.info);
+    fresh_eyes.fill(sources, info);
 }
 
 void StreamReader::let_go(const FrameTicket& ticket) const noexcept {
@@ -428,6 +440,7 @@ bool StreamReader::confirm(FrameTicket& ticket) {
     if (ticket.peek) return true;
     flagged_samples_ = 0;
     FrameInfo& info = ticket.info;
+    before_read_ = {last_, torn_, pending_flags_};
     info.lost = info.cnt0 - last_ - 1;
     info.torn = torn_;
     info.flags |= pending_flags_;
@@ -437,7 +450,31 @@ bool StreamReader::confirm(FrameTicket& ticket) {
     next_ = last_ + 1;
     torn_ = 0;
     pending_flags_ = 0;
+    read_ = info;
     return true;
+}
+
+void StreamReader::unconfirm() noexcept {
+    last_ = before_read_.last;
+    torn_ = before_read_.torn;
+    pending_flags_ = before_read_.flags;
+    next_ = read_.cnt0;
+    taken_back_ = read_;
+}
+
+void StreamReader::rewind(std::uint64_t after) noexcept {
+    const std::uint64_t newest = newest_cnt0();
+    if (ring_ == 1 || newest < last_) return;
+    const std::uint64_t oldest = newest + 2 > ring_ ? newest + 2 - ring_ : 1;
+    const std::uint64_t first = std::max(oldest, after + 1);
+    if (first >= next_) return;
+    if (read_.cnt0 == 0) clock_.forget();  // what stands there is the time of a frame to come
+    if (read_.cnt0 > rewound_.cnt0) rewound_ = read_;
+    clock_.go_back();
+    last_ = first - 1;
+    next_ = first;
+    torn_ = 0;
+    pending_flags_ = 0;
 }
 
 std::uint64_t StreamReader::unread() const noexcept {

@@ -85,6 +85,12 @@ class StreamReader {
     // After copying ticket.pixels: true and the info complete when the copy is whole; else the
     // frame is torn, and counted with the next one.
     bool confirm(FrameTicket& ticket);
+    // Takes the confirm() just made back: its frame is the next one again, and has the same
+    // times then if it is still there.
+    void unconfirm() noexcept;
+    // Goes back to the oldest frame still there that is newer than `after`; what is missing
+    // before it is not counted. Does nothing where frames have no slots of their own.
+    void rewind(std::uint64_t after) noexcept;
     // The frame will not be looked at again. Keeps the camera's ring, which may be larger than
     // all else, out of this process's resident memory; a small ring stays.
     void let_go(const FrameTicket& ticket) const noexcept;
@@ -115,6 +121,13 @@ class StreamReader {
         std::uint64_t minus_cnt0 = 0;  // the number of the newest update, less cnt0
         std::uint32_t index = 0;       // its slot
         bool settled = false;          // else these may belong to different moments
+    };
+
+    // What confirm() changes.
+    struct Count {
+        std::uint64_t last = 0;
+        std::uint64_t torn = 0;
+        std::uint32_t flags = 0;
     };
 
     Sample sample() const noexcept;
@@ -151,6 +164,11 @@ class StreamReader {
     std::uint64_t next_ = 1;  // smallest counter still wanted
     std::uint64_t torn_ = 0;  // since the last whole frame
     std::uint32_t pending_flags_ = 0;
+
+    FrameInfo read_;        // the last whole frame
+    Count before_read_;     // the count before it
+    FrameInfo taken_back_;  // read before and to be read again: by unconfirm(),
+    FrameInfo rewound_;     // by rewind(), the newest of them
 
     std::uint64_t slot_cnt0_ = 0;  // counted: the frame found last, and where
     std::uint64_t slot_ = 0;

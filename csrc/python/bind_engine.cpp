@@ -23,7 +23,7 @@ const char* name_of(EventKind kind) {
     constexpr const char* kNames[] = {"attached",     "refused",      "stream_gone",
                                       "cube_started", "cube_written", "memory_full",
                                       "memory_freed", "disk_error",   "disk_recovered",
-                                      "note",         "finished"};
+                                      "saving_ended", "note",         "finished"};
     return kNames[static_cast<int>(kind)];
 }
 
@@ -36,7 +36,8 @@ const char* text_of(CubeEndReason reason) {
                                       "clock stepped back",
                                       "stream re-created with another shape",
                                       "stream removed",
-                                      "number of frames reached"};
+                                      "number of frames reached",
+                                      "saving paused"};
     return kTexts[static_cast<int>(reason)];
 }
 
@@ -79,8 +80,22 @@ py::dict end_of(LoggerEngine& engine, std::uint32_t cube) {
 }
 
 py::dict status_of(LoggerEngine& engine) {
+    constexpr const char* kStates[] = {"off", "armed", "on", "ending"};
+    // Before the counters: what a session that is over came to is all in them.
+    const SavingStatus saving = engine.capture().saving_status();
     const CaptureCounters& counters = engine.capture().counters();
     py::dict status;
+    status["saving"] = kStates[saving.state];
+    status["session"] = saving.session;
+    status["session_frames"] = saving.frames;
+    status["session_cubes"] = saving.cubes;
+    status["session_lost"] = saving.lost;
+    status["session_torn"] = saving.torn;
+    status["first_cnt0"] = saving.first_cnt0;
+    status["first_ns"] = saving.first_ns;
+    status["end_cnt0"] = saving.end_cnt0;
+    status["newest_cnt0"] = saving.newest_cnt0;
+    status["newest_ns"] = saving.newest_ns;
     status["frames"] = counters.frames.load();
     status["lost"] = counters.lost.load();
     status["torn"] = counters.torn.load();
@@ -109,12 +124,24 @@ py::object next_event(LoggerEngine& engine, double timeout_s) {
     return py::make_tuple(name_of(event.kind), event.cube, event.value, event.text);
 }
 
+std::chrono::nanoseconds timeout_of(double seconds) {
+    return std::chrono::nanoseconds(static_cast<std::int64_t>(seconds * 1e9));
+}
+
+SavingLimits limits_of(std::optional<std::uint64_t> max_cubes,
+                       std::optional<std::uint64_t> max_frames) {
+    SavingLimits limits;
+    if (max_cubes) limits.cubes = *max_cubes;
+    if (max_frames) limits.frames = *max_frames;
+    return limits;
+}
+
 std::unique_ptr<LoggerEngine> make_engine(
     const std::string& directory, const std::string& stream, std::uint32_t cube_size,
     std::size_t ring_memory_bytes, std::size_t header_bytes, std::uint16_t header_keywords,
     bool rolling, double timeout_s, std::optional<std::uint64_t> max_frames,
     std::optional<std::uint64_t> max_cubes, int priority, const std::vector<int>& cpus,
-    std::int64_t tai_offset_ns) {
+    std::int64_t tai_offset_ns, bool controlled, std::optional<int> disk_priority) {
     EngineConfig config;
     config.capture.directory = directory;
     config.capture.stream = stream;
@@ -123,12 +150,13 @@ std::unique_ptr<LoggerEngine> make_engine(
     config.capture.header_keywords = header_keywords;
     config.capture.rolling = rolling;
     config.capture.tai_offset_ns = tai_offset_ns;
-    config.capture.timeout =
-        std::chrono::nanoseconds(static_cast<std::int64_t>(timeout_s * 1e9));
+    config.capture.timeout = timeout_of(timeout_s);
+    config.capture.controlled = controlled;
     if (max_frames) config.capture.max_frames = *max_frames;
     if (max_cubes) config.capture.max_cubes = *max_cubes;
     config.ring_memory_bytes = ring_memory_bytes;
     config.priority = priority;
+    config.disk_priority = disk_priority;
     config.cpus = cpus;
     const py::gil_scoped_release unlocked;
     return std::make_unique<LoggerEngine>(config);
@@ -149,13 +177,31 @@ void bind_engine(py::module_& module) {
              py::arg("header_keywords"), py::arg("rolling") = false, py::arg("timeout_s") = 0.0,
              py::arg("max_frames") = py::none(), py::arg("max_cubes") = py::none(),
              py::arg("priority") = 0, py::arg("cpus") = std::vector<int>{},
-             py::arg("tai_offset_ns") = -1)
+             py::arg("tai_offset_ns") = -1, py::arg("controlled") = false,
+             py::arg("disk_priority") = py::none())
         .def("start", &LoggerEngine::start)
         .def("next_event", &next_event, py::arg("timeout_s"))
         .def("status", &status_of)
         .def("stop", [](LoggerEngine& e) { e.capture().stop(); })
         .def("abort", [](LoggerEngine& e) { e.capture().abort(); })
         .def("give_up_disk", [](LoggerEngine& e) { e.disk().give_up(); })
+        .def(
+            "begin_saving",
+            [](LoggerEngine& e, std::int64_t start_ns, std::optional<std::uint64_t> max_cubes,
+               std::optional<std::uint64_t> max_frames) {
+                return e.capture().begin_saving(start_ns, limits_of(max_cubes, max_frames));
+            },
+            py::arg("start_ns"), py::arg("max_cubes"), py::arg("max_frames"), Unlocked())
+        .def(
+            "end_saving",
+            [](LoggerEngine& e, std::int64_t stop_ns, bool whole_cube) {
+                return e.capture().end_saving(stop_ns, whole_cube);
+            },
+            py::arg("stop_ns"), py::arg("whole_cube"), Unlocked())
+        .def("set_timeout",
+             [](LoggerEngine& e, double seconds) {
+                 e.capture().set_timeout(timeout_of(seconds));
+             })
         .def("next_cube", [](LoggerEngine& e) { e.capture().next_cube(); })
         .def("set_cube_size",
              [](LoggerEngine& e, std::uint32_t frames) { e.capture().set_cube_size(frames); })
