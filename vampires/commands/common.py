@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 from typing import NoReturn, Protocol
 
 USER_ERROR_EXIT = 2
+INTERRUPTED_EXIT = 130  # as shells report a command that Ctrl-C ended
 
 
 class Main(Protocol):
@@ -59,7 +60,8 @@ class _HelpFormatter(
 
 
 def user_errors(prog: str) -> Callable[[Main], Main]:
-    """Decorates a main(argv): a UserError becomes one line on stderr and exit code 2."""
+    """Decorates a main(argv): a UserError becomes one line on stderr and exit code 2, Ctrl-C
+    exit code 130 without a word."""
 
     def decorate(body: Main) -> Main:
         @functools.wraps(body)
@@ -69,6 +71,8 @@ def user_errors(prog: str) -> Callable[[Main], Main]:
             except UserError as error:
                 print(f"{prog}: {error}", file=sys.stderr)
                 return USER_ERROR_EXIT
+            except KeyboardInterrupt:
+                return INTERRUPTED_EXIT
 
         return main
 

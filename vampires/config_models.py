@@ -1,0 +1,315 @@
+"""What a configuration holds, and what is allowed in it.
+
+Imports pydantic (a tenth of a second): vampires.config does so when a file is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+)
+
+from vampires import cameras as camera_facts
+from vampires.commands.common import parse_bytes
+from vampires.config import ConfigError
+
+THIS_MACHINE = ("local", "localhost")
+"""Addresses that mean the machine on which one is."""
+
+GIVEN_SSH_OPTIONS = ("batchmode", "connecttimeout", "loglevel")
+"""Options that every ssh gets from vampires.hosts; it heeds the first one given."""
+
+DATA_TYPES = (
+    "ACQUISITION", "BIAS", "COMPARISON", "DARK", "DOMEFLAT", "FLAT", "FOCUSING", "OBJECT",
+    "SKYFLAT", "STANDARD", "TEST",
+)  # fmt: skip
+"""Values of DATA-TYP that the archive and the reduction pipeline know."""
+
+MAX_CUBE_FRAMES = 2**31 - 1  # the column FRAME has 32 bits
+MAX_BYTES = 2**63 - 1
+
+
+def _folder(value: object) -> Path:
+    """An absolute path, ~ expanded."""
+    if not isinstance(value, (str, Path)) or "\0" in str(value):
+        raise ValueError("not a path")
+    path = os.path.expanduser(value)
+    if not os.path.isabs(path):
+        raise ValueError("not absolute")
+    return Path(path)
+
+
+def _whole(value: object) -> object:
+    """TOML has 1.2e9 only as a float."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _sequence(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _free_ssh_option(text: str) -> str:
+    if re.split("[= ]", text)[0].lower() in GIVEN_SSH_OPTIONS:
+        raise ValueError("given already")
+    return text
+
+
+def _memory_size(text: str) -> str:
+    try:
+        size = parse_bytes(text)
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(str(error)) from None
+    if not 0 < size <= MAX_BYTES:
+        raise ValueError("not a size of memory")
+    return text
+
+
+def _name_matching(pattern: str) -> StringConstraints:
+    return StringConstraints(pattern=f"^{pattern}$")
+
+
+_HOST_NAME = "a name of letters, digits, '.', '_' and '-', not beginning with '-'"
+_CAMERA_NAME = "letters and digits only (file names are split at other characters)"
+_CPUS = "[0-9]{1,4}(-[0-9]{1,4})?"
+_PATH = 'an absolute path, or one that begins with ~, such as "~/vampires-data"'
+
+HostName = Annotated[str, _name_matching("[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")]
+CameraName = Annotated[str, _name_matching("[A-Za-z0-9]{1,79}")]
+Address = Annotated[str, _name_matching("[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,252}")]
+UserName = Annotated[str, _name_matching("[A-Za-z0-9_][A-Za-z0-9_.@$-]{0,252}")]
+RemotePath = Annotated[str, _name_matching(r"/[^\p{C}]*")]
+SearchedPath = Annotated[str, _name_matching(r"/[^\p{C}:]*")]
+SshOption = Annotated[
+    str,
+    _name_matching(r"[A-Za-z]+ *[= ] *[^\p{C}\s][^\p{C}]*"),
+    AfterValidator(_free_ssh_option),
+]
+VariableName = Annotated[str, _name_matching("[A-Za-z_][A-Za-z0-9_]*")]
+VariableText = Annotated[str, _name_matching(r"[^\p{C}]*")]
+LocalPath = Annotated[Path, BeforeValidator(_folder)]
+ByteCount = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MAX_BYTES)]
+CubeFrames = Annotated[int, Field(ge=1, le=MAX_CUBE_FRAMES)]
+MemorySize = Annotated[str, AfterValidator(_memory_size)]
+ModeName = Annotated[str, _name_matching(f"({'|'.join(camera_facts.MODES)})")]
+DataType = Annotated[str, _name_matching("[A-Z][A-Z0-9_-]{0,15}")]
+CpuList = Annotated[str, _name_matching(f"({_CPUS}(,{_CPUS})*)?")]
+SshOptions = Annotated[tuple[SshOption, ...], BeforeValidator(_sequence)]
+DataTypes = Annotated[tuple[DataType, ...], BeforeValidator(_sequence), Field(min_length=1)]
+
+# The description of a field says what is allowed in it; messages quote it.
+
+
+class Table(BaseModel):
+    """A table of the file: its keys, and no others, with values of just these types."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
+
+
+class HostConfig(Table):
+    """A machine [hosts.NAME], and how a command is run there."""
+
+    address: Address | None = Field(
+        None,
+        description='"local" (or nothing): this machine; else a name or address for ssh, '
+        "not beginning with '-', the user's name apart in user",
+    )
+    user: UserName | None = Field(None, description="the user's name on that machine")
+    port: int | None = Field(None, ge=1, le=65535, description="a whole number, 1 to 65535")
+    identity_file: LocalPath | None = Field(
+        None, description='the file of a private key, such as "~/.ssh/id_ed25519"'
+    )
+    ssh_options: SshOptions = Field(
+        (),
+        description='a list of options of ssh, such as ["StrictHostKeyChecking=accept-new"]; '
+        "not BatchMode, ConnectTimeout, LogLevel, which are given already",
+    )
+    command_dir: SearchedPath | None = Field(
+        None,
+        description="the folder of the commands there, an absolute path without ':', such as "
+        '"/opt/vampires/bin"',
+    )
+    shm_dir: RemotePath | None = Field(
+        None, description='the folder of the streams there, such as "/milk/shm"'
+    )
+    environment: Mapping[VariableName, VariableText] = Field(
+        {}, description='a table of variables and texts, such as LANG = "C.UTF-8"'
+    )
+    _name: str = PrivateAttr("")
+
+    @property
+    def name(self) -> str:
+        """NAME, as in [hosts.NAME]."""
+        return self._name or self.address or THIS_MACHINE[0]
+
+    def is_local(self) -> bool:
+        """Whether that machine is the one on which this is asked."""
+        if self.address is None or self.address in THIS_MACHINE:
+            return True
+        hostname = socket.gethostname()
+        return any(_same_host(name, hostname) for name in (self.name, self.address))
+
+
+def _same_host(name: str, hostname: str) -> bool:
+    """Whether a name, short or full, is that of this machine."""
+    name, hostname = name.casefold(), hostname.casefold()
+    if name == hostname:
+        return True
+    if name.partition(".")[0] != hostname.partition(".")[0]:
+        return False
+    return "." not in name or name == socket.getfqdn(hostname).casefold()
+
+
+class CameraConfig(Table):
+    """A camera [cameras.NAME]; NAME is that of its stream."""
+
+    number: int | None = Field(
+        None,
+        ge=min(camera_facts.CAMERAS),
+        le=max(camera_facts.CAMERAS),
+        description="1, 2, or no such line (a camera that -c 1 and -c 2 do not mean)",
+    )
+    host: HostName = Field(description="the NAME of one of the tables [hosts.NAME]")
+    source: Annotated[str, _name_matching("sim")] = Field(
+        "sim", description='"sim" (a simulated camera)'
+    )
+    logged: bool = Field(
+        True, description="true or false: whether the observer's commands log it"
+    )
+    _name: str = PrivateAttr("")
+
+    @property
+    def name(self) -> str:
+        """NAME, as in [cameras.NAME]: the name of the stream."""
+        return self._name
+
+
+class LoggingConfig(Table):
+    """[logging]: where cubes go and how they are made, unless a command says otherwise.
+
+    Data for the archive go to archive_directory/YYYYMMDD/STREAM, others to
+    directory/YYYYMMDD/STREAM. cube_sizes: frames a cube in each camera mode; a mode that is
+    not listed gets as many as proposed_cube_bytes hold. start_lead_s: cameras that start
+    together do so this far in the future.
+    """
+
+    directory: LocalPath = Field(Path("~/vampires-data"), description=_PATH)
+    archive_directory: LocalPath = Field(
+        Path("~/vampires-data/ARCHIVED_DATA"), description=_PATH
+    )
+    proposed_cube_bytes: ByteCount = Field(
+        1_200_000_000, description="a whole number of bytes, such as 1.2e9"
+    )
+    warn_cube_bytes: ByteCount = Field(
+        2_000_000_000, description="a whole number of bytes, such as 2e9"
+    )
+    cube_sizes: Mapping[ModeName, CubeFrames] = Field(
+        {"STANDARD": 2000, "MBI": 250, "MBI_REDUCED": 500},
+        description=f"frames a cube, 1 to {MAX_CUBE_FRAMES}, for some of the modes "
+        + ", ".join(camera_facts.MODES),
+    )
+    ring_memory: MemorySize = Field("1GiB", description='a size, such as "4GiB" or "500MB"')
+    rt_priority: int = Field(
+        0, ge=0, le=49, description="a whole number, 0 (none) to 49, as of SCHED_FIFO"
+    )
+    writer_rt_priority: int = Field(
+        0, ge=0, le=99, description="a whole number, 0 (none) to 99, as of SCHED_FIFO"
+    )
+    cpu_set: Annotated[str, _name_matching("[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")] = Field(
+        "system", description='the name of a CPU set, such as "system" or "v_log"'
+    )
+    cpus: CpuList = Field(
+        "", description='the CPUs to run on, such as "2,4-6"; "" for any of them'
+    )
+    timeout_s: float = Field(
+        10.0, ge=0, le=1e6, description="seconds, 0 (a cube waits for its next frame) to 1e6"
+    )
+    start_lead_s: float = Field(0.1, ge=0, le=10, description="seconds, 0 to 10")
+    data_types: DataTypes = Field(
+        DATA_TYPES,
+        description="a list of values of DATA-TYP, each of 1 to 16 capital letters, digits, "
+        "'_' and '-'; those known to the archive are " + " ".join(DATA_TYPES),
+    )
+
+    @property
+    def ring_memory_bytes(self) -> int:
+        """ring_memory as a number."""
+        return parse_bytes(self.ring_memory)
+
+
+class Config(Table):
+    """A whole configuration; tables keep the order of the file."""
+
+    hosts: Mapping[HostName, HostConfig] = Field(
+        min_length=1, description=f"tables [hosts.NAME], at least one; NAME is {_HOST_NAME}"
+    )
+    cameras: Mapping[CameraName, CameraConfig] = Field(
+        min_length=1,
+        description=f"tables [cameras.NAME], at least one; NAME is {_CAMERA_NAME}",
+    )
+    logging: LoggingConfig = Field(description="a table [logging]")
+    _file: Path = PrivateAttr(Path())
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Gives hosts and cameras the names of their tables."""
+        for table in (self.hosts, self.cameras):
+            for name, item in table.items():
+                item._name = name
+
+    @property
+    def file(self) -> Path:
+        """The file it is from."""
+        return self._file
+
+    def set_file(self, file: Path) -> None:
+        """Says which file it is from."""
+        self._file = file
+
+    def camera(self, name: str) -> CameraConfig:
+        """The camera of that name (of its stream). ConfigError where there is none."""
+        if name not in self.cameras:
+            there = ", ".join(self.cameras)
+            raise ConfigError([f"{self.file}: no camera {name!r}; cameras there: {there}"])
+        return self.cameras[name]
+
+    def logged_cameras(self, numbers: Iterable[int] | None = None) -> list[CameraConfig]:
+        """The cameras that the observer's commands log, in the order of the file.
+
+        numbers: only these (each once). ConfigError where one of them is not logged.
+        """
+        logged = [camera for camera in self.cameras.values() if camera.logged]
+        if numbers is None:
+            if not logged:
+                raise ConfigError([f"{self.file}: no camera has logged = true"])
+            return logged
+        wanted = set(numbers)
+        missing = wanted - {camera.number for camera in logged}
+        if missing:
+            there = ", ".join(f"{camera.number or '-'} ({camera.name})" for camera in logged)
+            raise ConfigError(
+                [
+                    f"{self.file}: no camera {number} with logged = true; "
+                    f"logged there: {there or 'none'}"
+                    for number in sorted(missing)
+                ]
+            )
+        return [camera for camera in logged if camera.number in wanted]
+
+    def host_of(self, camera: CameraConfig | str) -> HostConfig:
+        """The machine of a camera. ConfigError where there is no such camera."""
+        if isinstance(camera, str):
+            camera = self.camera(camera)
+        return self.hosts[camera.host]
