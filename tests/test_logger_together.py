@@ -1,0 +1,133 @@
+"""Loggers of cameras that are triggered together: they begin and end with the same frame."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from logger_process import Camera
+from test_logger_fps import RunProcess
+
+from vampires import logger_control as loggers
+
+RATE_HZ = 500
+CYCLES = 100
+STREAMS = ("vcam1", "vcam2")
+JITTER_NS = 20_000
+
+
+class TriggeredCameras(threading.Thread):
+    """Two cameras that take each frame together, with some jitter, until told to stop."""
+
+    def __init__(self, cameras: list[Camera]) -> None:
+        super().__init__(daemon=True)
+        self._cameras = cameras
+        self._stop_asked = threading.Event()
+        self._jitter = np.random.default_rng(3)
+
+    def run(self) -> None:
+        period_ns = 1_000_000_000 // RATE_HZ
+        due_ns = time.time_ns() + period_ns
+        while not self._stop_asked.is_set():
+            time.sleep(max(0, due_ns - time.time_ns()) / 1e9)
+            for camera in self._cameras:
+                acquired_ns = due_ns + round(self._jitter.normal(0, JITTER_NS))
+                camera.send(1, acquired_ns=acquired_ns)
+            due_ns += period_ns
+
+    def stop(self) -> None:
+        self._stop_asked.set()
+        self.join()
+
+
+@pytest.fixture
+def crew(start_command: Any, shm_dir: Path, tmp_path: Path) -> Iterator[list[RunProcess]]:
+    """The loggers of two cameras that run."""
+    cameras = [Camera(name, keywords={"_MAQTIME": (0, "us")}) for name in STREAMS]
+    processes = [RunProcess(start_command, name, tmp_path / name) for name in STREAMS]
+    for process in processes:
+        process.start()
+    trigger = TriggeredCameras(cameras)
+    trigger.start()
+    try:
+        yield processes
+    finally:
+        trigger.stop()
+        for process, camera in zip(processes, cameras, strict=True):
+            process.fps.close()
+            camera.stream.close()
+
+
+def span(outcome: loggers.Outcome) -> tuple[int, int]:
+    assert outcome.error == ""
+    assert outcome.state.lost == 0
+    return outcome.state.first_cnt0, outcome.state.end_cnt0
+
+
+def test_first_and_last_frame_agree_in_every_one_of_many_cycles(
+    crew: list[RunProcess],
+) -> None:
+    spans = []
+    for _ in range(CYCLES):
+        began = loggers.start(STREAMS)
+        assert [outcome.error for outcome in began] == ["", ""]
+        ended = loggers.pause(STREAMS)
+        one, two = (span(outcome) for outcome in ended)
+        assert one == two
+        assert one[0] == began[0].state.first_cnt0 == began[1].state.first_cnt0
+        assert one[1] > one[0]
+        spans.append(one)
+    # No frame is in two periods.
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(spans))
+    assert len(crew[0].files()) == len(crew[1].files()) == CYCLES
+
+
+def test_whole_cubes_end_with_the_same_frame_too(crew: list[RunProcess]) -> None:
+    for process in crew:
+        process.fps["cubesize"] = 37
+    for _ in range(5):
+        loggers.start(STREAMS)
+        one, two = (span(o) for o in loggers.pause(STREAMS, whole_cube=True))
+        assert one == two
+        assert (one[1] - one[0] + 1) % 37 == 0
+
+
+def test_the_one_that_can_start_does_and_the_other_is_told(crew: list[RunProcess]) -> None:
+    crew[1].stop()
+    one, two = loggers.start(STREAMS)
+    assert one.error == ""
+    assert one.state.saving
+    assert "does not run" in two.error
+    (ended, _) = loggers.pause(STREAMS)
+    assert ended.error == ""
+    assert crew[0].files()
+
+
+@given(
+    st.integers(1, 3),
+    st.floats(1e6, 1e9),
+    st.integers(0, 10**12),
+    st.integers(0, 10**9),
+)
+def test_the_instant_lies_in_the_middle_of_the_gap_between_frames(
+    cameras: int, period_ns: float, frame_ns: int, soonest_offset_ns: int
+) -> None:
+    soonest_ns = frame_ns + soonest_offset_ns
+    frames = [(period_ns, frame_ns + k) for k in range(cameras)]  # together, nearly
+    instant_ns = loggers.between_frames(soonest_ns, frames)
+    assert soonest_ns <= instant_ns <= soonest_ns + period_ns + 1
+    for _, time_ns in frames:
+        phase = ((instant_ns - time_ns) % period_ns) / period_ns
+        assert 0.4 < phase < 0.6
+
+
+def test_without_frames_the_instant_is_the_soonest() -> None:
+    assert loggers.between_frames(1234, []) == 1234
