@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +12,8 @@ from vampires.compression import compression_fault
 from vampires.fps import FPS, FPSError, Message, Parameter
 from vampires.fps_layout import MessageCode, ParameterFlag, Signal, Status
 from vampires.long_directories import full_form
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 # How often signals, and the processes, are looked at.
 SIGNAL_S = 0.01
@@ -125,16 +129,30 @@ def directory_fault(directory: Path) -> str:
         return f"cannot write to {directory}: {error}; choose another dirname"
     if not place.is_dir():
         return f"{place} is no directory; choose another dirname"
-    if not os.access(place, os.W_OK | os.X_OK) or _read_only(place):
+    if not _takes_files(place):
         return f"cannot write to {place}; choose another dirname"
     return ""
 
 
-def _read_only(place: Path) -> bool:
+def _takes_files(place: Path) -> bool:
+    """Whether files can be made there; tried with one that has no name."""
     try:
-        return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
-    except OSError:
-        return True
+        os.close(os.open(place, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in _NO_ROOM:  # it may come
+            return True
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            return False
+        return _takes_named_files(place)  # files without a name are not known there
+    return True
+
+
+def _takes_named_files(place: Path) -> bool:
+    try:
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".vampires-probe-"):
+            return True
+    except OSError as error:
+        return error.errno in _NO_ROOM
 
 
 def stream_fault(stream: str, shm_dir: Path) -> str:

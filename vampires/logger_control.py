@@ -156,7 +156,7 @@ def _look(fps: FPS, stream: str) -> LoggerState:
     known: dict[str, Any] = {
         "prepared": True,
         "lights": (tmux, conf, run),
-        "saving": bool(fps["saveON"]),
+        "saving": run == Light.ALIVE.value and bool(fps["saveON"]),
         "cube_size": fps["cubesize"],
         "cube_frames": fps["frameindex"],
         "frames": fps["framecnt"],

@@ -209,8 +209,12 @@ def is_ours(fps: FPS) -> bool:
 
 
 def parse(fps: FPS, key: str, text: str) -> Value:
-    """What a person typed as a value, also a directory of any length. Raises FPSError."""
-    return text if key.rpartition(".")[2] == "dirname" else fps.parse(key, text)
+    """What a person typed, as a value of the parameter. Raises FPSError.
+
+    A dirname that is too long for a parameter becomes a link to it.
+    """
+    is_directory = key.rpartition(".")[2] == "dirname"
+    return _fitting(fps, key, text) if is_directory else fps.parse(key, text)
 
 
 def _fitting(fps: FPS, key: str, value: Value) -> Value:

@@ -309,7 +309,7 @@ class LoggerProcess:
         outputs = {
             "frameindex": status["cube_frames"],
             "framecnt": status["session_frames"],
-            "filecnt": status["session_cubes"],
+            "filecnt": status["session_cubes"] - (status["cube_frames"] > 0),
             "outfname": short_file_form(status["last_file"], self._shm_dir),
             "savetime": status["last_save_s"],
             "firstcnt0": status["first_cnt0"],
