@@ -314,7 +314,8 @@ def test_elements_of_a_value_that_mean_nothing_are_zero(ours):
     for index in range(ours.count()):
         name, form = TYPES[ours.parameter(index, "type")]
         raw = ours.value_bytes(index)
-        assert not any(raw[struct.calcsize(form) :]), name
+        used = 8 if name == "ONOFF" else struct.calcsize(form)
+        assert not any(raw[used:]), name
         if form == "64s64s":
             for element in (raw[:64], raw[64:]):
                 assert not any(element.partition(b"\0")[2])

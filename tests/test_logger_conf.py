@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 import time
@@ -181,12 +182,45 @@ def test_a_link_to_a_disk_that_is_not_mounted_is_told(tmp_path):
     )
 
 
-def test_a_directory_of_others_is_told(tmp_path, monkeypatch):
-    """Root may write everywhere, and tests are run by root too."""
-    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
-    assert (
-        directory_fault(tmp_path / "x") == f"cannot write to {tmp_path}; choose another dirname"
-    )
+@pytest.fixture
+def files_fail(monkeypatch):
+    """files_fail(number, ...): making a file without a name fails with that errno, one with a
+    name with the next. Root may write everywhere, and tests are run by root too."""
+    real = os.open
+
+    def fail(without_name: int, with_name: int = 0) -> None:
+        def opened(path, flags, *arguments, **options):
+            nameless = flags & os.O_TMPFILE == os.O_TMPFILE
+            number = without_name if nameless else with_name if flags & os.O_CREAT else 0
+            if number:
+                raise OSError(number, os.strerror(number))
+            return real(path, flags, *arguments, **options)
+
+        monkeypatch.setattr("os.open", opened)
+
+    return fail
+
+
+@pytest.mark.parametrize("number", (errno.EACCES, errno.EROFS, errno.EPERM, errno.EIO))
+def test_a_directory_that_takes_no_files_is_told(tmp_path, files_fail, number):
+    files_fail(number)
+    assert f"cannot write to {tmp_path}; choose" in directory_fault(tmp_path / "x")
+
+
+@pytest.mark.parametrize("number", (errno.ENOSPC, errno.EDQUOT))
+def test_a_full_directory_is_good_since_room_may_come(tmp_path, files_fail, number):
+    files_fail(number)
+    assert directory_fault(tmp_path / "x") == ""
+
+
+def test_where_every_file_has_a_name_one_is_tried_and_gone(tmp_path, files_fail):
+    files_fail(errno.EOPNOTSUPP)
+    assert directory_fault(tmp_path) == ""
+    assert list(tmp_path.iterdir()) == []
+    files_fail(errno.EOPNOTSUPP, errno.EACCES)
+    assert "cannot write to" in directory_fault(tmp_path)
+    files_fail(errno.EOPNOTSUPP, errno.ENOSPC)
+    assert directory_fault(tmp_path) == ""
 
 
 def test_a_directory_that_may_not_be_looked_into_is_told(tmp_path, monkeypatch):
@@ -197,16 +231,6 @@ def test_a_directory_that_may_not_be_looked_into_is_told(tmp_path, monkeypatch):
     fault = directory_fault(tmp_path)
     assert "cannot write to" in fault
     assert "Permission denied" in fault
-
-
-def test_a_read_only_file_system_is_told(tmp_path, monkeypatch):
-    class ReadOnly:
-        f_flag = os.ST_RDONLY
-
-    monkeypatch.setattr("os.statvfs", lambda path: ReadOnly)
-    assert (
-        directory_fault(tmp_path / "x") == f"cannot write to {tmp_path}; choose another dirname"
-    )
 
 
 def test_a_name_too_long_for_the_disk_is_told(fps, shm_dir, tmp_path):

@@ -143,6 +143,6 @@ def test_any_file_is_told_in_a_text_that_a_parameter_holds(tmp_path_factory, nam
         os.fsencode(name)
     except UnicodeEncodeError:  # no name of a file
         return
-    text = short_file_form(f"/data/{LONG}/{name}", Path("/nowhere"))
+    text = short_file_form(f"/data/{LONG}/{name}", tmp_path_factory.getbasetemp() / "absent")
     assert len(text.encode()) <= MAX_BYTES
     assert text.isprintable()

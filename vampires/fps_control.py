@@ -24,6 +24,7 @@ from vampires import fps_layout as layout
 from vampires import process_id, tmux
 from vampires.fps import FPS, FPSError, FPSKeyError, Header, fps_directory
 from vampires.fps_errors import one_line
+from vampires.fps_image import conf_directory, data_directory
 from vampires.fps_layout import Signal, Status
 
 WINDOWS = ("ctrl", "conf", "run")
@@ -357,11 +358,9 @@ class FPSControl:
             self.tmux_stop(timeout_s)
             if fps.is_current():
                 fps.path.unlink(missing_ok=True)
-        workdir = Path(header.workdir)
-        for folder in (header.datadir, header.confdir):
-            # Only what is named after the FPS and inside its own directory.
-            if folder and "/" not in folder and self.name in folder:
-                shutil.rmtree(workdir / folder, ignore_errors=True)
+        # The names that every FPS has, never those that the file says: it may say "/".
+        for folder in (data_directory(self.name), conf_directory(self.name)):
+            shutil.rmtree(Path(header.workdir) / folder, ignore_errors=True)
 
     def _await(
         self,

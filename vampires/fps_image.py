@@ -33,7 +33,7 @@ def new_image(
         HeaderText.KEYWORDARRAY: keywordarray,
         HeaderText.WORKDIR: os.fspath(workdir),
         HeaderText.DATADIR: data_directory(name),
-        HeaderText.CONFDIR: f"fps.{name}.confdir",
+        HeaderText.CONFDIR: conf_directory(name),
         HeaderText.SOURCEFNAME: "vampires",
         HeaderText.PNAME: name.split("-", maxsplit=1)[0],
         HeaderText.CALLPROGNAME: callprogname,
@@ -55,6 +55,11 @@ def new_image(
 def data_directory(name: str) -> str:
     """The folder, in the work directory of an FPS, where milk's programs leave notes."""
     return f"fps.{name}.datadir"
+
+
+def conf_directory(name: str) -> str:
+    """The folder beside it, where milk's programs keep values."""
+    return f"fps.{name}.confdir"
 
 
 def _put_name_indices(image: bytearray, name: str) -> None:
