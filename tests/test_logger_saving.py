@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -389,7 +390,7 @@ def test_a_camera_whose_clock_is_behind_is_obeyed_by_the_loggers_and_it_says_so(
 
 
 def test_frames_without_times_of_their_own_go_by_the_clock_of_the_logger(saver, shm_dir):
-    with ForeignStream.create(shm_dir, "cam1") as stream:
+    with ForeignStream.create(shm_dir, "cam1", size=(9, 8)) as stream:
         logger = saver()
 
         def publish(number: int) -> None:
@@ -829,20 +830,23 @@ ORDERS = st.one_of(
 @given(orders=st.lists(ORDERS, max_size=25), cube_size=st.integers(1, 9))
 def test_whatever_is_ordered_each_session_has_its_frames(shm_dir, tmp_path, orders, cube_size):
     camera = Camera()
-    logger = Saver("cam1", tmp_path / "data", shm_dir, cube_size=cube_size)
+    root = Path(mkdtemp(dir=tmp_path))  # of this example
+    logger = Saver("cam1", root, shm_dir, cube_size=cube_size)
     model = Model(cube_size)
+    try:
+        follow(orders, camera, logger, model)
+        settle(logger, model)
+    finally:
+        cubes = logger.cubes(camera)
+    saved = [int(cnt0) for cube in cubes for cnt0 in cube.rows["CNT0"]]
+    assert saved == list(model.saved)
+    assert all(cube.rows["LOST"].sum() == 0 for cube in cubes)
+    assert logger.logger.result.lost == 0
+    of_session = [{model.saved[int(cnt0)] for cnt0 in cube.rows["CNT0"]} for cube in cubes]
+    assert all(len(sessions) == 1 for sessions in of_session)
 
-    def settle() -> None:
-        frames = list(model.saved.values()).count(model.session)
-        logger.wait(
-            lambda status: (
-                status["saving"] == model.state
-                and status["session"] == model.session
-                and status["session_frames"] == frames
-                and status["newest_cnt0"] == model.newest
-            )
-        )
 
+def follow(orders: list[Any], camera: Camera, logger: Saver, model: Model) -> None:
     for kind, value, *more in orders:
         instant = 0 if value is None else max(1, model.newest + value)
         if kind == "send":
@@ -854,14 +858,14 @@ def test_whatever_is_ordered_each_session_has_its_frames(shm_dir, tmp_path, orde
             model.begin(instant)
         else:
             if instant:  # one that comes late cannot undo what was saved
-                settle()
+                settle(logger, model)
             logger.finish(at(instant) if instant else 0, whole_cube=more[0])
             model.end(instant, *more)
-    settle()
-    cubes = logger.cubes(camera)
-    saved = [int(cnt0) for cube in cubes for cnt0 in cube.rows["CNT0"]]
-    assert saved == list(model.saved)
-    assert all(cube.rows["LOST"].sum() == 0 for cube in cubes)
-    assert logger.logger.result.lost == 0
-    of_session = [{model.saved[int(cnt0)] for cnt0 in cube.rows["CNT0"]} for cube in cubes]
-    assert all(len(sessions) == 1 for sessions in of_session)
+
+
+def settle(logger: Saver, model: Model) -> None:
+    """The logger has done all that it was to do so far."""
+    frames = list(model.saved.values()).count(model.session)
+    expected = (model.state, model.session, frames, model.newest)
+    names = ("saving", "session", "session_frames", "newest_cnt0")
+    logger.wait(lambda status: tuple(status[name] for name in names) == expected)

@@ -341,7 +341,7 @@ def start(
             crew.do(lambda fps: fps.set("saveON", True))
         began_by_s = max(0.0, (instant_ns - time.time_ns()) / 1e9) + timeout_s
         crew.wait(
-            lambda fps: _has_begun(fps, sessions[fps.name]),
+            lambda fps: _has_begun(fps, sessions[fps.name], instant_ns),
             began_by_s,
             stuck=lambda state, s: "" if state.state == "armed" else _stuck(state, s),
         )
@@ -368,16 +368,17 @@ def _set_for_start(fps: FPS, before_s: float, cube_size: int | None, cubes: int 
     names.set_values(fps, values)
 
 
-def _has_begun(fps: FPS, session_before: Value) -> str | None:
+def _has_begun(fps: FPS, session_before: Value, instant_ns: int) -> str | None:
     """None: not yet; "": it has; else why it will not."""
     stream = names.stream_of(fps.name)
     if not fps.run_running():
         return f"the logger of {stream} ended"
     if not names.is_ours(fps) or (fps["session"] != session_before and fps["firstcnt0"]):
         return ""
-    if fps["session"] != session_before and (fps["rate"] == 0.0 or not fps["saveON"]):
-        return ""  # it waits for frames, or somebody has ended it
-    return None
+    if fps["session"] == session_before:
+        return None
+    waits = fps["rate"] == 0.0 and time.time_ns() > instant_ns
+    return "" if waits or not fps["saveON"] else None  # off: somebody has ended it already
 
 
 def pause(

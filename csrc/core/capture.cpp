@@ -196,6 +196,7 @@ bool Capture::take_orders(const FrameTicket* next) {
         order_.reset();
         publish_saving();
         changed = true;
+        if (next != nullptr) return true;  // another frame may be the next now
     }
 }
 
@@ -204,7 +205,8 @@ bool Capture::take_orders(const FrameTicket* next) {
 bool Capture::is_due(const SavingOrder& order, const FrameTicket* next) {
     const StreamPosition& sent_at = order.called_at;
     if (sent_at.inode != 0 && !reads(sent_at) && !on_current_stream()) return false;
-    if (!reader_ || order.instant_ns != 0) return true;
+    const bool at_once = order.kind == SavingOrder::Kind::end && order.instant_ns != 0;
+    if (!reader_ || at_once) return true;
     const bool same = reads(sent_at);
     if (sent_at.inode != 0 && !same) return true;  // what was left of that stream is read
     if (same && reader_->newest_cnt0() < sent_at.cnt0) return true;  // it counts from anew
@@ -239,7 +241,12 @@ void Capture::count_from_attached() noexcept {
 }
 
 void Capture::obey_end(const SavingOrder& order) {
-    if (!gate_.end(order, cube_.has_value())) return;
+    bool over = gate_.end(order, cube_.has_value());
+    if (!over && gate_.stop_ns() && session_.frames > 0) {  // perhaps it comes too late
+        const bool late = session_last_ns_ >= *gate_.stop_ns();
+        over = late && gate_.over_at_instant(cube_.has_value());
+    }
+    if (!over) return;
     const StreamPosition& sent_at = order.called_at;
     if (reads(sent_at) && gate_.saving() && reader_->newest_cnt0() >= sent_at.cnt0) {
         const std::uint64_t missing = unread_of_session(sent_at.cnt0);
@@ -264,7 +271,6 @@ void Capture::mind_session() {
 bool Capture::past_stop() {
     if (!gate_.stop_ns()) return false;
     const std::int64_t stop_ns = *gate_.stop_ns();
-    if (session_.frames > 0 && session_last_ns_ >= stop_ns) return true;  // ordered too late
     const auto patience_ns = kSilence_ns + static_cast<std::int64_t>(2 * frame_interval_ns_);
     if (utc_now_ns() - stop_ns < patience_ns) return false;
     if (monotonic_now_ns() - last_frame_ns_ < patience_ns) return false;

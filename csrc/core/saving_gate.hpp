@@ -6,9 +6,9 @@
 //
 // Who owns what: the gate has no thread, no clock and no memory of frames. The capture thread
 // owns it, alone. Orders reach that thread through a mailbox; each carries the stream's count
-// at the moment of the call. An order without an instant is obeyed between the last frame
-// published before the call and the first one after it, whenever the thread finds it, and those
-// behind it wait for that.
+// at the moment of the call and is obeyed between the last frame published before the call and
+// the first one after it, whenever the thread finds it; those behind it wait for that. Only an
+// end at an instant is obeyed at once, since frames that wait may be past the instant.
 #pragma once
 
 #include <cstdint>

@@ -88,11 +88,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if args.words and args.action not in ("set", "get"):
         raise UserError(f"found {' '.join(args.words)!r} after {args.action}, expected nothing")
-    from vampires.fps import FPSError
+    from vampires.fps import FPSError, FPSNotFound
     from vampires.fps_control import ActionFailed
 
     try:
         return actions[args.action](args)
+    except FPSNotFound:
+        why = f"the logger of {args.stream} is not prepared; type {PROG} {args.stream} pstart"
+        print(f"{PROG}: {why}", file=sys.stderr)
+        return 1
     except (ActionFailed, FPSError) as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 1

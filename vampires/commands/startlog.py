@@ -1,0 +1,209 @@
+"""vampires_startlog: both cameras begin to save with the same frame."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from vampires.commands.cameras import (
+    Answer,
+    Job,
+    chosen_cameras,
+    exit_status,
+    observer_command,
+    observer_parser,
+    run_on_machines,
+    tell_error,
+)
+from vampires.commands.common import number_in
+from vampires.commands.common_instant import add_at_option, at_arguments, decide_instant
+from vampires.commands.cube_options import add_cube_options
+
+if TYPE_CHECKING:
+    from vampires.config_models import CameraConfig, Config
+
+PROG = "vampires_startlog"
+EXIT_APART = 4
+
+DESCRIPTION = """\
+Starts saving the frames of the cameras, both with the same frame: the first one that is taken
+at or after a common instant, a tenth of a second ahead. The loggers must be prepared
+(vampires_preplog).
+
+exit status: 0 saving, or waiting for frames; 1 a camera did not start, standard error says why
+(the others run); 2 wrong usage or configuration; 4 the cameras run at the same rate, but did
+not begin with the same frame."""
+
+EXAMPLE = f"""\
+  {PROG}                     both cameras, as prepared
+  {PROG} -z 500 -n 10        10 cubes of 500 frames each
+  {PROG} -c 1 --pre 0.5      vcam1, with the half second before, out of the ring"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = observer_parser(PROG, DESCRIPTION, EXAMPLE)
+    add_cube_options(parser)
+    add = parser.add_argument
+    add(
+        "--pre",
+        type=number_in(float, 0),
+        default=0.0,
+        metavar="SECONDS",
+        help="save also the frames of so long before, as far as the ring of the stream reaches",
+    )
+    add_at_option(parser)
+    return parser
+
+
+@observer_command(PROG, "loggers may have started; see vampires_logstatus")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    typed_ns = time.time_ns()
+    args = _parser().parse_args(argv)
+    from vampires.config import load_config
+
+    config = load_config()
+    cameras = chosen_cameras(config, args.camera)
+    decide_instant(args, config, cameras, round(args.pre * 1e9))
+    job = Job(
+        PROG,
+        _handed_on(args),
+        act=lambda config, cameras: _start(config, cameras, args, typed_ns),
+        tell=_tell,
+        status=_status,
+        compares=True,
+    )
+    return run_on_machines(job, args, config, cameras)
+
+
+def _handed_on(args: argparse.Namespace) -> list[str]:
+    arguments = at_arguments(args)
+    for option, value in (("-z", args.frames), ("-n", args.cubes), ("--pre", args.pre or None)):
+        if value is not None:
+            arguments += [option, str(value)]
+    return arguments
+
+
+def _start(
+    config: Config, cameras: Sequence[CameraConfig], args: argparse.Namespace, typed_ns: int
+) -> list[Answer]:
+    from vampires import logger_control as loggers
+
+    ends = {camera.name: _last_saved(camera.name) for camera in cameras} if args.pre else {}
+    outcomes = loggers.start(
+        [camera.name for camera in cameras],
+        at_ns=args.at,
+        before_s=args.pre,
+        asked_ns=typed_ns,
+        cube_size=args.frames,
+        cubes=args.cubes,
+        lead_s=config.logging.start_lead_s,
+    )
+    answers = []
+    for outcome in outcomes:
+        state = outcome.state
+        answer: Answer = {"camera": outcome.stream, "error": outcome.error}
+        answer |= {"state": state.state, "ours": state.ours, "rate_hz": state.rate_hz}
+        answer |= {"first_cnt0": state.first_cnt0, "first_ns": state.first_ns}
+        if args.pre:
+            answer["asked_before_s"] = args.pre
+            answer["before_s"] = max(0.0, (typed_ns - state.first_ns) / 1e9)
+            answer["follows_last_file"] = state.first_cnt0 == ends[outcome.stream] + 1
+        answers.append(answer)
+    return answers
+
+
+def _last_saved(stream: str) -> int:
+    """Number of the last frame that is in a file; -1 where there is none."""
+    from vampires import logger_control as loggers
+    from vampires.fps import FPSError
+
+    try:
+        state = loggers.look(stream)
+    except FPSError:
+        return -1
+    return state.end_cnt0 if state.files else -1
+
+
+def _status(answers: Sequence[Answer]) -> int:
+    return exit_status(answers) or (EXIT_APART if _apart(answers) else 0)
+
+
+# -- what is said -----------------------------------------------------------------------------
+
+
+def _tell(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        if answer["error"]:
+            tell_error(PROG, answer)
+        else:
+            print(f"{answer['camera']}: {_beginning(answer)}", flush=True)
+    for line in [*_apart(answers), *_numbered_differently(answers)]:
+        print(f"{PROG}: {line}", file=sys.stderr)
+
+
+def _beginning(answer: Answer) -> str:
+    from vampires.times import iso_utc
+
+    if not answer["ours"]:
+        return "saving, by a logger of another program"
+    if not answer["first_cnt0"]:
+        return "armed, waiting for frames"
+    when = iso_utc(answer["first_ns"]).replace("T", " ")
+    return f"saving since frame {answer['first_cnt0']}, {when} UTC{_before(answer)}"
+
+
+def _before(answer: Answer) -> str:
+    if "before_s" not in answer:
+        return ""
+    asked, found = answer["asked_before_s"], answer["before_s"]
+    text = f", {found:.3f} s before the command"
+    if found < asked - 1.5 / max(answer["rate_hz"], 1.0):
+        why = "the ring of the stream reaches no further"
+        if answer["follows_last_file"]:
+            why = "the frames before are in the last file"
+        text += f" (not {asked:g} s: {why})"
+    return text
+
+
+def _together(answers: Sequence[Answer]) -> list[tuple[Answer, Answer]]:
+    """Pairs of cameras that began and have the same rate: triggered together, it seems."""
+    from vampires.logger_control import SAME_RATE
+
+    began = [a for a in answers if not a["error"] and a["first_cnt0"] and a["rate_hz"] > 0]
+    return [
+        (a, b)
+        for a, b in combinations(began, 2)
+        if abs(a["rate_hz"] / b["rate_hz"] - 1) < SAME_RATE
+    ]
+
+
+def _apart(answers: Sequence[Answer]) -> list[str]:
+    """Cameras that began with frames of different times."""
+    found = []
+    for a, b in _together(answers):
+        apart_s = abs(a["first_ns"] - b["first_ns"]) / 1e9
+        if apart_s > 0.5 / a["rate_hz"]:
+            found.append(
+                f"{a['camera']} and {b['camera']} did not begin with the same frame: their "
+                f"first frames are {apart_s * 1e3:.3f} ms apart; pause and start again"
+            )
+    return found
+
+
+def _numbered_differently(answers: Sequence[Answer]) -> list[str]:
+    """Cameras whose frames of the same time have different numbers."""
+    return [
+        f"{a['camera']} and {b['camera']} began at the same time, with frame numbers that "
+        f"differ by {abs(a['first_cnt0'] - b['first_cnt0'])}; pair their frames by time"
+        for a, b in _together(answers)
+        if a["first_cnt0"] != b["first_cnt0"] and not _apart([a, b])
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
