@@ -215,3 +215,17 @@ def test_the_end_is_noticed_at_once_and_not_by_asking_again(sleeper, monkeypatch
     monkeypatch.setattr(select, "poll", Poll)
     assert process_id.wait_for_end(process.pid, recorded_ns, 20.0)
     assert polled == [20_000.0]
+
+
+def test_a_clock_set_forward_does_not_end_a_process_that_says_its_name(start_python):
+    """Then its start, counted from boot, appears to be later than the record."""
+    process = start_python(_WAITING, "-n", "streamFITSlog-vcam1")
+    assert process.stdout.readline() == "ready\n"
+    recorded_ns = time.time_ns() - DAY_NS
+    assert not process_id.is_running(process.pid, recorded_ns)
+    assert not process_id.is_running(process.pid, recorded_ns, "streamFITSlog-vcam2")
+    assert process_id.is_running(process.pid, recorded_ns, "streamFITSlog-vcam1")
+    assert process_id.send_signal(
+        process.pid, recorded_ns, signal.SIGTERM, "streamFITSlog-vcam1"
+    )
+    assert process_id.wait_for_end(process.pid, recorded_ns, 20, "streamFITSlog-vcam1")

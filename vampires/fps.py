@@ -307,7 +307,7 @@ class FPS:
 
     def _recorded_runs(self, at: int, code: str) -> bool:
         pid, seconds, nanoseconds = self._file.get(at, code)
-        return process_id.is_running(pid, seconds * 1_000_000_000 + nanoseconds)
+        return process_id.is_running(pid, seconds * 1_000_000_000 + nanoseconds, self.name)
 
     def record_conf_process(self) -> None:
         """Records this process as the conf process."""

@@ -334,14 +334,15 @@ class FPSControl:
         """Interrupts the run process, and waits until it has ended."""
         with self._opened() as fps, self.alone(timeout_s):
             header = fps.header()
+            recorded = (header.runpid, header.run_start_ns)
             try:
-                process_id.send_signal(header.runpid, header.run_start_ns, signal.SIGINT)
+                process_id.send_signal(*recorded, signal.SIGINT, header.name)
             except PermissionError:
                 raise ActionFailed(
                     f"the run process of {self.name} (pid {header.runpid}) belongs to "
                     "another user"
                 ) from None
-            if not process_id.wait_for_end(header.runpid, header.run_start_ns, timeout_s):
+            if not process_id.wait_for_end(*recorded, timeout_s, header.name):
                 raise ActionFailed(
                     f"the run process of {self.name} (pid {header.runpid}) was asked to stop "
                     f"and still runs after {timeout_s:.0f} s; it may be writing to a slow disk"

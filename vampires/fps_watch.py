@@ -118,8 +118,8 @@ class WatchedFPS:
         header = self._header = fps.header()
         status = header.status
         pane = panes.get(tmux.session_name(self.name), 0)
-        conf = self._conf.runs(header.confpid, header.conf_start_ns)
-        run = self._run.runs(header.runpid, header.run_start_ns)
+        conf = self._conf.runs(header.confpid, header.conf_start_ns, header.name)
+        run = self._run.runs(header.runpid, header.run_start_ns, header.name)
         return Snapshot(
             self.name,
             None,
@@ -230,7 +230,7 @@ class _RecordedProcess:
         self._pidfd = -1
         self._ended: select.poll | None = None
 
-    def runs(self, pid: int, recorded_ns: int) -> bool:
+    def runs(self, pid: int, recorded_ns: int, named: str) -> bool:
         """Whether that process runs."""
         if self._recorded != (pid, recorded_ns):
             self.forget()
@@ -240,12 +240,12 @@ class _RecordedProcess:
             self._recorded, self._over = (pid, recorded_ns), True
         if self._ended is not None or self._over:
             return not self._over
-        if not process_id.is_running(pid, recorded_ns):
+        if not process_id.is_running(pid, recorded_ns, named):
             self._over = True
             return False
-        return self._watch(pid, recorded_ns)
+        return self._watch(pid, recorded_ns, named)
 
-    def _watch(self, pid: int, recorded_ns: int) -> bool:
+    def _watch(self, pid: int, recorded_ns: int, named: str) -> bool:
         """Watches a process that was seen running; False when it just ended."""
         try:
             self._pidfd = os.pidfd_open(pid)
@@ -255,7 +255,7 @@ class _RecordedProcess:
             return True
         self._ended = select.poll()
         self._ended.register(self._pidfd, select.POLLIN)
-        if process_id.is_running(pid, recorded_ns):
+        if process_id.is_running(pid, recorded_ns, named):
             return True
         self.forget()  # its id passed to another just before it was opened
         return False

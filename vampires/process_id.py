@@ -1,12 +1,14 @@
 """Whether a recorded process id is still that process, and signals that cannot hit another.
 
 A process id is used again after its process ended. A recorded one is believed when the process
-that has it now started no later than the record was made.
+that has it now started no later than the record was made; or, since a clock that was set
+forward moves the one and not the other, when its command line still names what it runs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import signal
@@ -40,12 +42,25 @@ def _boot_time_ns() -> int:
     return 0
 
 
-def is_running(pid: int, recorded_ns: int) -> bool:
-    """Whether the process recorded as pid at recorded_ns (ns UTC; 0: unknown) still runs."""
+def is_running(pid: int, recorded_ns: int, named: str = "") -> bool:
+    """Whether the process recorded as pid at recorded_ns (ns UTC; 0: unknown) still runs.
+
+    named: what stands after -n in its command line, as with every program of an FPS.
+    """
     started_ns = start_time_ns(pid)
     if started_ns is None:
         return False
-    return recorded_ns <= 0 or started_ns <= recorded_ns + START_SLACK_NS
+    if recorded_ns <= 0 or started_ns <= recorded_ns + START_SLACK_NS:
+        return True
+    return bool(named) and ("-n", named) in itertools.pairwise(_arguments(pid))
+
+
+def _arguments(pid: int) -> list[str]:
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return []
+    return os.fsdecode(raw).split("\0")
 
 
 def _pidfd(pid: int) -> int | None:
@@ -58,13 +73,15 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-def send_signal(pid: int, recorded_ns: int, number: signal.Signals) -> bool:
+def send_signal(
+    pid: int, recorded_ns: int, number: signal.Signals, named: str = ""
+) -> bool:
     """Signals the recorded process; False when it no longer runs. Raises PermissionError."""
     pidfd = _pidfd(pid)
     if pidfd is None:
         return False
     try:
-        if not is_running(pid, recorded_ns):  # of whoever pidfd is, and remains
+        if not is_running(pid, recorded_ns, named):  # of whoever pidfd is, and remains
             return False
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, number)
@@ -74,13 +91,13 @@ def send_signal(pid: int, recorded_ns: int, number: signal.Signals) -> bool:
         os.close(pidfd)
 
 
-def wait_for_end(pid: int, recorded_ns: int, timeout_s: float) -> bool:
+def wait_for_end(pid: int, recorded_ns: int, timeout_s: float, named: str = "") -> bool:
     """Waits until the recorded process has ended; False when it still runs after timeout_s."""
     pidfd = _pidfd(pid)
     if pidfd is None:
         return True
     try:
-        if not is_running(pid, recorded_ns):
+        if not is_running(pid, recorded_ns, named):
             return True
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)

@@ -83,7 +83,7 @@ def _run(fps: FPS) -> int:
 
 def _stop(fps: FPS) -> int:
     header = fps.header()
-    process_id.send_signal(header.runpid, header.run_start_ns, signal.SIGINT)
+    process_id.send_signal(header.runpid, header.run_start_ns, signal.SIGINT, fps.name)
     return 0
 
 
