@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from vampires.fps import FPS, NewParameter
-from vampires.fps_layout import (
+from vampires.fps.layout import (
     DEFAULT_INPUT,
     DEFAULT_OUTPUT,
     ParameterFlag,

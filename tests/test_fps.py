@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vampires
-from vampires import fps_layout as layout
 from vampires.fps import (
     FPS,
     FPSError,
@@ -25,9 +24,10 @@ from vampires.fps import (
     Message,
     NewParameter,
     fps_directory,
+    layout,
     list_fps,
 )
-from vampires.fps_layout import MessageCode, ParameterFlag, ParameterType, Signal, Status
+from vampires.fps.layout import MessageCode, ParameterFlag, ParameterType, Signal, Status
 
 SETTING = layout.DEFAULT_INPUT | ParameterFlag.WRITERUN
 LIMITED = SETTING | ParameterFlag.MINLIMIT | ParameterFlag.MAXLIMIT
@@ -691,7 +691,7 @@ def test_no_file_descriptor_is_left(fps, shm_dir):
 _SETTER = """
 import sys
 from vampires.fps import FPS
-from vampires.fps_layout import ParameterFlag, Status
+from vampires.fps.layout import ParameterFlag, Status
 key, bit, flag, times = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 with FPS.open("types") as fps:
     print("ready", flush=True)

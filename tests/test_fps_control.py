@@ -20,8 +20,8 @@ from private_tmux import private_tmux, tmux
 from vampires import process_id
 from vampires import tmux as tmux_module
 from vampires.fps import FPS, NewParameter, list_fps
+from vampires.fps.layout import ParameterType, Signal, Status
 from vampires.fps_control import ActionFailed, FPSControl, Light
-from vampires.fps_layout import ParameterType, Signal, Status
 from vampires.logger_parameters import logger_parameters
 from vampires.long_directories import short_form
 

@@ -20,14 +20,14 @@ from fps_makers import copy_golden, make_fps, seem_running
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vampires import fps_commands
 from vampires.commands.common import StopEvent
 from vampires.fps import FPS
-from vampires.fps_commands import FPSCommands, LineRefused, LineSplitter, Outcome
+from vampires.fps.layout import Signal
 from vampires.fps_control import ActionFailed
-from vampires.fps_fifo import Fifo
-from vampires.fps_filter import FPSFilter
-from vampires.fps_layout import Signal
+from vampires.fpsctrl import command_lines as fps_commands
+from vampires.fpsctrl.command_lines import FPSCommands, LineRefused, LineSplitter, Outcome
+from vampires.fpsctrl.fifo import Fifo
+from vampires.fpsctrl.filter import FPSFilter
 
 FPS_COMMANDS = {
     "confstart": "conf_start",
@@ -264,7 +264,7 @@ def test_confwupdate_fails_when_a_parameter_is_bad(
     commands: Said, control: type[FakeControl], shm_dir: Path
 ) -> None:
     from vampires.fps import Message
-    from vampires.fps_layout import MessageCode
+    from vampires.fps.layout import MessageCode
 
     with make_fps(shm_dir, "x") as fps:
         assert commands.of("confwupdate x") == "checked"

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from foreign_fps import FIELDS, HEADER_BYTES, PARAMETER_BYTES, TYPES, VALUE_AT, ForeignFPS
 
-from vampires import fps_layout as layout
-from vampires.fps import FPS, list_fps
+from vampires.fps import FPS, layout, list_fps
 from vampires.fps_control import FPSControl
 from vampires.logger_parameters import logger_parameters, make_logger_fps, set_values
 

@@ -14,7 +14,6 @@ from foreign_fps import FIELDS, HEADER_BYTES, PARAMETER_BYTES, VALUE_AT, Foreign
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vampires import fps_layout as layout
 from vampires.fps import (
     FPS,
     FPSError,
@@ -23,10 +22,11 @@ from vampires.fps import (
     FPSNotFound,
     FPSRefused,
     NewParameter,
+    layout,
     list_fps,
 )
+from vampires.fps.layout import ParameterType, Status
 from vampires.fps_control import ActionFailed, FPSControl
-from vampires.fps_layout import ParameterType, Status
 from vampires.logger_parameters import make_logger_fps
 
 WHOLE = 885048

@@ -20,13 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from vampires import fps_browser, fps_screen
 from vampires.fps import FPS, Message, NewParameter
-from vampires.fps_browser import ACTIONS, FPSBrowser
-from vampires.fps_control import ActionFailed
-from vampires.fps_editor import LineEditor
-from vampires.fps_filter import FPSFilter
-from vampires.fps_layout import (
+from vampires.fps.layout import (
     HEADER_BYTES,
     PARAMETER_BYTES,
     VALUE_AT,
@@ -35,11 +30,17 @@ from vampires.fps_layout import (
     Signal,
     Status,
 )
-from vampires.fps_lines import Line, Tone, compact, fit, help_lines
-from vampires.fps_screen import FPSScreen
-from vampires.fps_selection import Selection
-from vampires.fps_text import typed
-from vampires.fps_watch import FPSWatch
+from vampires.fps_control import ActionFailed
+from vampires.fpsctrl import browser as fps_browser
+from vampires.fpsctrl import screen as fps_screen
+from vampires.fpsctrl.browser import ACTIONS, FPSBrowser
+from vampires.fpsctrl.editor import LineEditor
+from vampires.fpsctrl.filter import FPSFilter
+from vampires.fpsctrl.lines import Line, Tone, compact, fit, help_lines
+from vampires.fpsctrl.screen import FPSScreen
+from vampires.fpsctrl.selection import Selection
+from vampires.fpsctrl.text import typed
+from vampires.fpsctrl.watch import FPSWatch
 from vampires.logger_parameters import make_logger_fps
 
 RUN_KEYS = ["R", "ctrl+r", "O", "ctrl+o", "T", "ctrl+t"]
@@ -850,7 +851,7 @@ def test_new_fps_appear_on_the_screen_by_themselves(shm_dir: Path) -> None:
 
 
 def test_the_outcome_of_a_command_line_is_shown(shm_dir: Path) -> None:
-    from vampires.fps_commands import Outcome
+    from vampires.fpsctrl.command_lines import Outcome
 
     async def script(screen: FPSScreen, pilot: Any) -> None:
         await asyncio.to_thread(screen.say_outcome, Outcome("rescan", True, "0 FPS"))

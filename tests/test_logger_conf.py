@@ -16,7 +16,7 @@ from foreign_stream import TEMPORAL_RING, ForeignStream
 
 from vampires import logger_conf
 from vampires.fps import FPS, FPSError
-from vampires.fps_layout import MessageCode, ParameterFlag, Signal, Status
+from vampires.fps.layout import MessageCode, ParameterFlag, Signal, Status
 from vampires.logger_conf import check_parameters, directory_fault, fault_lines, run_conf
 from vampires.logger_parameters import make_logger_fps
 from vampires.long_directories import short_form

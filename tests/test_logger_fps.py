@@ -18,11 +18,10 @@ from astropy.io import fits
 from cube_checks import check_cubes, hidden_files
 from logger_process import PATIENCE_S, Camera
 
-from vampires import fps_layout as layout
 from vampires import logger_control as loggers
 from vampires import logger_parameters as names
-from vampires.fps import FPS
-from vampires.fps_layout import Status
+from vampires.fps import FPS, layout
+from vampires.fps.layout import Status
 
 PAUSE_S = 0.002
 

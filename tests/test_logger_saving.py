@@ -174,6 +174,54 @@ def test_frames_that_passed_while_off_are_no_loss_and_leave_no_flag(saver):
     assert not second.rows["FLAGS"][0] & ~OF_THE_FRAME
 
 
+def test_a_clock_that_stepped_back_while_off_leaves_no_flag(saver):
+    camera = Camera()
+    logger = saver()
+    camera.send(acquired_ns=at(100_000))
+    logger.begin()
+    send(camera, 3)
+    (cube,) = logger.cubes(camera)
+    assert cube.rows["CNT0"].tolist() == [2, 3, 4]
+    assert not cube.rows["FLAGS"][0] & ~OF_THE_FRAME
+
+
+def test_saving_ordered_before_the_logger_runs_begins_with_the_order(shm_dir, tmp_path):
+    camera = Camera()
+    send(camera, 10)
+    config = LoggerConfig("cam1", tmp_path, shm_dir, saving=False, ring_memory_bytes=4 << 20)
+    logger = Logger(config, lambda _: None)
+    assert logger.begin_saving()
+    send(camera, 10)
+    assert logger.end_saving()
+    send(camera, 10)
+    stop = threading.Event()
+
+    def stop_when_saved() -> None:
+        if logger.status()["session"] and logger.status()["saving"] == "off":
+            stop.set()
+
+    logger.run(stop, stop_when_saved)
+    cubes = check_cubes(logger.result.files, camera.pool)
+    assert spans(cubes) == [(11, 20)]
+    assert logger.result.lost == 0
+
+
+def test_a_session_ordered_before_the_end_of_another_begins_where_that_one_ends(saver):
+    camera = Camera()
+    logger = saver()
+    logger.begin()
+    send(camera, 5)
+    logger.finish(at(8))
+    logger.begin()
+    send(camera, 10)
+    logger.finish()
+    send(camera, 5)
+    logger.wait_saved(2)
+    cubes = logger.cubes(camera)
+    assert spans(cubes) == [(1, 7), (8, 15)]
+    assert cubes[1].rows["LOST"][0] == 0
+
+
 def test_begin_while_saving_and_end_while_off_change_nothing(saver):
     camera = Camera()
     logger = saver()
@@ -239,7 +287,8 @@ def test_a_session_begins_and_ends_with_the_instants(saver):
     logger.wait_looked_at(9)
     assert logger.status()["saving"] == "armed"
     send(camera, 6)
-    assert logger.wait_state("on", 1)["first_cnt0"] == 10
+    assert logger.wait(lambda status: status["first_cnt0"])["first_cnt0"] == 10
+    assert logger.status()["saving"] == "on"
     logger.finish(at(20) - 1)
     logger.wait_state("ending", 1)
     send(camera, 15)
@@ -396,7 +445,7 @@ def test_frames_without_times_of_their_own_go_by_the_clock_of_the_logger(saver, 
         def publish(number: int) -> None:
             frame = np.zeros((8, 9), np.uint16)
             frame_stamp.stamp(frame, number)
-            run(stream.library(frame))
+            run(stream.library(frame, atime_ns=0))
             logger.wait_looked_at(number)
 
         publish(1)
@@ -406,10 +455,57 @@ def test_frames_without_times_of_their_own_go_by_the_clock_of_the_logger(saver, 
         assert logger.status()["saving"] == "armed"
         logger.begin(time.time_ns())
         publish(3)
-        assert logger.wait_state("on", 1)["first_cnt0"] == 3
+        assert logger.wait(lambda status: status["first_cnt0"])["first_cnt0"] == 3
+        status = logger.status()
+        assert abs(status["first_ns"] - time.time_ns()) < 3600 * SECOND_NS
+        assert status["newest_ns"] == status["last_frame_ns"]
+
+
+def test_a_camera_that_is_behind_and_never_pauses_is_obeyed_too(saver):
+    camera = Camera()
+    logger = saver()
+    slow_ns = time.time_ns() - 3599 * SECOND_NS - SECOND_NS // 2
+    pause = threading.Event()
+
+    def film(reached: Callable[[dict[str, Any]], object]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not reached(logger.status()):
+            assert time.monotonic() < deadline
+            camera.send(acquired_ns=slow_ns + camera.stream.cnt0 * MS_NS)
+            pause.wait(0.001)
+
+    film(lambda status: status["newest_cnt0"] > 3)
+    logger.begin(time.time_ns() - 2 * SECOND_NS)
+    film(lambda status: status["session_frames"] > 3)
+    logger.finish(time.time_ns() - 2 * SECOND_NS)
+    film(lambda status: status["saving"] == "off")
+    assert logger.wait_saved(1)["session_lost"] == 0
+    assert sum("behind" in line for line in logger.lines) == 2
 
 
 # Losses around the instants
+
+
+def test_between_the_two_calls_every_frame_is_saved_or_counted(saver):
+    """One slot, faster than it can be read, also just before the calls and after them."""
+    camera = Camera(ring=0)
+    logger = saver()
+    untold = 0
+    for session in range(1, 41):
+        send(camera, 30)
+        before = camera.stream.cnt0
+        logger.begin()
+        send(camera, 30)
+        logger.finish()
+        send(camera, 30)
+        status = logger.wait_saved(session)
+        assert status["session_frames"] + status["session_lost"] == 30
+        if status["session_frames"]:
+            assert before < status["first_cnt0"] <= status["end_cnt0"] <= before + 30
+        else:
+            untold += 30
+    for cube in logger.cubes(camera, untold=untold):
+        assert cube.rows["CNT0"][0] - cube.rows["LOST"][0] in range(31, 31 + 40 * 90, 90)
 
 
 def test_frames_missing_around_the_instant_are_counted_and_those_before_are_not(saver):
@@ -561,15 +657,18 @@ def test_frames_from_before_the_order_come_out_of_the_ring(saver):
     assert not cube.rows["FLAGS"][0] & ~OF_THE_FRAME
 
 
-def test_frames_that_were_there_before_the_logger_come_out_of_the_ring_too(saver):
+@pytest.mark.parametrize(("there", "first"), [(100, 61), (1, 1)])
+def test_frames_that_were_there_before_the_logger_come_out_of_the_ring_too(saver, there, first):
     camera = Camera()
-    send(camera, 100)
+    send(camera, there)
     logger = saver()
-    logger.begin(at(61))
+    logger.begin(at(first))
     send(camera, 5)
     logger.finish()
     logger.wait_saved(1)
-    assert spans(logger.cubes(camera)) == [(61, 105)]
+    (cube,) = logger.cubes(camera)
+    assert spans([cube]) == [(first, there + 5)]
+    assert cube.rows["TACQ"][0] == at(first)
 
 
 def test_a_ring_that_does_not_go_back_far_enough_gives_what_it_has_and_counts_no_loss(saver):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from control_room import ControlRoom, control_room
-from fps_terminal import Terminal, colour_of, terminal
+from fps_terminal import Terminal, terminal
 
 from vampires.fps import FPS
 from vampires.logger_parameters import fps_name
@@ -89,24 +90,25 @@ def _last(lines: list[str]) -> str:
     return next((line for line in reversed(lines) if line.strip()), "")
 
 
-def lights(window: Terminal, camera: str) -> list[str]:
-    """Colours of the three numbers before a logger."""
-    line = next(x for x in window.lines(colours=True) if fps_name(camera) in x)
-    numbers = window_numbers(window, camera)
-    return [colour_of(line, number) for number in numbers]
-
-
-def window_numbers(window: Terminal, camera: str) -> list[str]:
-    line = next(x for x in window.lines() if fps_name(camera) in x)
-    return line.replace(">", " ").replace("!", " ").split()[:3]
+def lights(line: str) -> list[str]:
+    """Colours of the three numbers before a logger, in its line with escape sequences."""
+    colour, colours = "", []
+    for sequence, number in re.findall(r"\x1b\[([0-9;]*)m|(\d+)", line):
+        if number:
+            colours.append(colour)
+        for code in sequence.split(";"):
+            if code in ("0", "39") or code[:1] in ("3", "9"):
+                colour = "" if code in ("0", "39") else code
+    return colours[:3]
 
 
 def wait_lights(window: Terminal, camera: str, *wanted: tuple[str, ...]) -> None:
-    def shown(lines: list[str]) -> bool:
-        if not any(fps_name(camera) in line for line in lines):
-            return False
-        colours = lights(window, camera)
-        return all(c in w for c, w in zip(colours, wanted, strict=True))
+    def shown(_: list[str]) -> bool:
+        coloured = window.lines(colours=True)
+        colours = [lights(line) for line in coloured if fps_name(camera) in line]
+        return len(colours) == 1 and all(
+            colour in allowed for colour, allowed in zip(colours[0], wanted, strict=True)
+        )
 
     window.wait_until(shown, f"the colours of {camera}")
 
@@ -195,9 +197,9 @@ def _goes_to(window: Terminal, parameter: str) -> None:
     """Arrows down to a parameter."""
 
     def chosen(lines: list[str]) -> str:
-        return next((line for line in lines if line.startswith(">")), "")
+        return next((line[1:].split()[0] for line in lines if line.startswith(">")), "")
 
-    while not (now := chosen(window.lines())).startswith(f">{parameter}"):
+    while (now := chosen(window.lines())) != parameter:
         window.press("Down")
         window.wait_until(lambda lines, before=now: chosen(lines) not in ("", before), "a move")
 

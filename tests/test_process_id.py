@@ -130,8 +130,8 @@ def test_a_process_that_takes_the_id_at_the_last_moment_gets_no_signal(sleeper, 
     (recorded, recorded_ns), (bystander, _) = sleeper(), sleeper()
     real = process_id.is_running
 
-    def ends_now(pid: int, at_ns: int) -> bool:
-        running = real(pid, at_ns)
+    def ends_now(pid: int, at_ns: int, named: str) -> bool:
+        running = real(pid, at_ns, named)
         recorded.kill()
         recorded.wait()
         return running

@@ -20,12 +20,11 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 
-from vampires import fps_layout as layout
 from vampires import process_id, tmux
-from vampires.fps import FPS, FPSError, FPSKeyError, Header, fps_directory
-from vampires.fps_errors import one_line
-from vampires.fps_image import conf_directory, data_directory
-from vampires.fps_layout import Signal, Status
+from vampires.fps import FPS, FPSError, FPSKeyError, Header, fps_directory, layout
+from vampires.fps.errors import one_line
+from vampires.fps.image import conf_directory, data_directory
+from vampires.fps.layout import Signal, Status
 
 WINDOWS = ("ctrl", "conf", "run")
 TIMEOUT_S = 5.0

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from vampires.compression import compression_fault
 from vampires.fps import FPS, FPSError, Message, Parameter
-from vampires.fps_layout import MessageCode, ParameterFlag, Signal, Status
+from vampires.fps.layout import MessageCode, ParameterFlag, Signal, Status
 from vampires.long_directories import full_form
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from vampires import fps_layout as layout
 from vampires.fps import (
     FPS,
     FPSNotFound,
@@ -18,9 +17,10 @@ from vampires.fps import (
     NewParameter,
     Value,
     fps_directory,
+    layout,
     list_fps,
 )
-from vampires.fps_layout import ParameterFlag, ParameterType
+from vampires.fps.layout import ParameterFlag, ParameterType
 from vampires.long_directories import short_form
 
 PREFIX = "streamFITSlog-"

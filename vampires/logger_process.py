@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vampires import _core
-from vampires import fps_layout as layout
 from vampires import logger_parameters as names
 from vampires.compression import Compressor
 from vampires.cpu_placement import cpus_here, join_cpu_set
-from vampires.fps import FPS, FPSError
-from vampires.fps_layout import Signal, Status
+from vampires.fps import FPS, FPSError, layout
+from vampires.fps.layout import Signal, Status
 from vampires.logger import Logger, LoggerConfig
 from vampires.long_directories import full_form, short_file_form
 

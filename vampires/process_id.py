@@ -73,9 +73,7 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-def send_signal(
-    pid: int, recorded_ns: int, number: signal.Signals, named: str = ""
-) -> bool:
+def send_signal(pid: int, recorded_ns: int, number: signal.Signals, named: str = "") -> bool:
     """Signals the recorded process; False when it no longer runs. Raises PermissionError."""
     pidfd = _pidfd(pid)
     if pidfd is None:

@@ -224,7 +224,6 @@ void Capture::obey_begin(const SavingOrder& order) {
     session_ = {.newest_cnt0 = session_.newest_cnt0, .newest_ns = session_.newest_ns};
     session_last_ns_ = 0;
     cubes_ended_ = 0;
-    lost_due_ = torn_due_ = 0;
     was_full_ = counters_.memory_full.load();
     count_from_attached();
     const bool may_be_there = looked_at_ == 0 || order.instant_ns <= session_.newest_ns;

@@ -19,12 +19,12 @@ from vampires.commands.common import (
     user_errors,
 )
 from vampires.fps import fps_directory
-from vampires.fps_filter import MATCH_LIST, FPSFilter, read_match_list
+from vampires.fpsctrl.filter import MATCH_LIST, FPSFilter, read_match_list
 
 if TYPE_CHECKING:
-    from vampires.fps_commands import Outcome
-    from vampires.fps_fifo import Fifo
-    from vampires.fps_screen import FPSScreen
+    from vampires.fpsctrl.command_lines import Outcome
+    from vampires.fpsctrl.fifo import Fifo
+    from vampires.fpsctrl.screen import FPSScreen
 
 PROG = "milk-fpsCTRL"
 DEFAULT_FIFO = "milkCLIfifo.fpsCTRL"
@@ -111,7 +111,7 @@ def _fifo_path(given: str, shm_dir: Path) -> Path:
 
 
 def _opened_fifo(path: Path) -> Fifo:
-    from vampires.fps_fifo import Fifo, FifoError
+    from vampires.fpsctrl.fifo import Fifo, FifoError
 
     try:
         return Fifo(path)
@@ -126,8 +126,8 @@ def _serve(
     stop: StopEvent,
     say: Callable[[Outcome], None],
 ) -> None:
-    from vampires.fps_commands import FPSCommands
-    from vampires.fps_fifo import serve
+    from vampires.fpsctrl.command_lines import FPSCommands
+    from vampires.fpsctrl.fifo import serve
 
     serve(fifo, FPSCommands(shm_dir, fps_filter, stop, say), stop)
 
@@ -181,7 +181,7 @@ def _screen_class() -> type[FPSScreen]:
     that do not know it may print what switches it on, and no key of ours needs it."""
     os.environ[_NO_KITTY_KEYS] = "1"
     try:
-        from vampires.fps_screen import FPSScreen
+        from vampires.fpsctrl.screen import FPSScreen
     finally:
         del os.environ[_NO_KITTY_KEYS]
     return FPSScreen

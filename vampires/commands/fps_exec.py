@@ -67,7 +67,7 @@ def _conf(fps: FPS) -> int:
 
 def _run(fps: FPS) -> int:
     from vampires import _core
-    from vampires.fps_layout import Status
+    from vampires.fps.layout import Status
     from vampires.logger_process import AlreadyRunning, LoggerProcess, sole_runner
 
     with setup_signals() as stop:

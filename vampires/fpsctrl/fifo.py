@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import Protocol
 
-from vampires.fps_commands import FPSCommands, LineSplitter
+from vampires.fpsctrl.command_lines import FPSCommands, LineSplitter
 
 READ_BYTES = 65536
 MODE = 0o600  # whoever writes there controls our processes

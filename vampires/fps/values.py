@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from vampires import fps_layout as layout
-from vampires.fps_errors import FPSRefused
-from vampires.fps_layout import ParameterFlag, ParameterType
+from vampires.fps import layout
+from vampires.fps.errors import FPSRefused
+from vampires.fps.layout import ParameterFlag, ParameterType
 
 Value = bool | int | float | str
 

@@ -14,10 +14,10 @@ from enum import Enum
 from rich.cells import cell_len, set_cell_size
 
 from vampires.fps import FPS, Parameter
+from vampires.fps.layout import ParameterFlag, ParameterType
 from vampires.fps_control import Light
-from vampires.fps_layout import ParameterFlag, ParameterType
-from vampires.fps_text import clean, typed
-from vampires.fps_watch import LOST_KEY, Logging, Process, Snapshot
+from vampires.fpsctrl.text import clean, typed
+from vampires.fpsctrl.watch import LOST_KEY, Logging, Process, Snapshot
 
 MIN_PID_WIDTH = 5
 SAVE_WIDTH, FRAMES_WIDTH, LOST_WIDTH = 9, 8, 6

@@ -7,10 +7,10 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from vampires import fps_layout as layout
-from vampires.fps_errors import FPSRefused
-from vampires.fps_layout import HeaderText, ParameterFlag, ParameterType, Signal
-from vampires.fps_values import NewParameter, packed, packed_text
+from vampires.fps import layout
+from vampires.fps.errors import FPSRefused
+from vampires.fps.layout import HeaderText, ParameterFlag, ParameterType, Signal
+from vampires.fps.values import NewParameter, packed, packed_text
 
 CONF_WAIT_US = 1000
 

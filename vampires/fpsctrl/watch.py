@@ -15,9 +15,9 @@ from pathlib import Path
 
 from vampires import process_id, tmux
 from vampires.fps import FPS, FPSError, Header
+from vampires.fps.layout import SUFFIX, Status
 from vampires.fps_control import Light
-from vampires.fps_filter import FPSFilter
-from vampires.fps_layout import SUFFIX, Status
+from vampires.fpsctrl.filter import FPSFilter
 
 # A logger has these parameters.
 LOGGER_KEYS = ("saveON", "lastcubeON", "framecnt")

@@ -23,12 +23,12 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from vampires import tmux
-from vampires.fps_browser import FPSBrowser
-from vampires.fps_commands import Outcome
 from vampires.fps_control import ActionFailed
-from vampires.fps_filter import FPSFilter
-from vampires.fps_lines import Line, Tone
-from vampires.fps_watch import FPSWatch
+from vampires.fpsctrl.browser import FPSBrowser
+from vampires.fpsctrl.command_lines import Outcome
+from vampires.fpsctrl.filter import FPSFilter
+from vampires.fpsctrl.lines import Line, Tone
+from vampires.fpsctrl.watch import FPSWatch
 
 LOOK_S = 0.2  # what is on the screen
 RESCAN_S = 1.0  # the folder

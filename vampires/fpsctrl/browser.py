@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from vampires import fps_lines
 from vampires.fps import FPS, FPSError, Parameter
+from vampires.fps.layout import ParameterFlag, ParameterType, Signal
 from vampires.fps_control import FPSControl
-from vampires.fps_editor import LineEditor
-from vampires.fps_layout import ParameterFlag, ParameterType, Signal
-from vampires.fps_lines import Line, Tone
-from vampires.fps_selection import Selection
-from vampires.fps_text import clean, typed
-from vampires.fps_watch import FPSWatch, Light, Logging, Snapshot
+from vampires.fpsctrl import lines as fps_lines
+from vampires.fpsctrl.editor import LineEditor
+from vampires.fpsctrl.lines import Line, Tone
+from vampires.fpsctrl.selection import Selection
+from vampires.fpsctrl.text import clean, typed
+from vampires.fpsctrl.watch import FPSWatch, Light, Logging, Snapshot
 from vampires.logger_parameters import parse
 
 FRAME_LINES = 3  # title and heading above the rows, keys below; and the message

@@ -4,7 +4,7 @@
 >>> with FPS.open("streamFITSlog-vcam1") as fps:
 ...     fps["saveON"] = True
 
-The file is shared with milk's tools, byte for byte (`fps_layout`).
+The file is shared with milk's tools, byte for byte (`fps.layout`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vampires import fps_layout as layout
 from vampires import process_id
-from vampires.fps_errors import FPSError, FPSInvalid, FPSKeyError, FPSNotFound, FPSRefused
-from vampires.fps_file import FPSFile, write_new
-from vampires.fps_image import data_directory, new_image
-from vampires.fps_layout import HeaderText, ParameterFlag, ParameterType, Signal, Status
-from vampires.fps_values import (
+from vampires.fps import layout
+from vampires.fps.errors import FPSError, FPSInvalid, FPSKeyError, FPSNotFound, FPSRefused
+from vampires.fps.file import FPSFile, write_new
+from vampires.fps.image import data_directory, new_image
+from vampires.fps.layout import HeaderText, ParameterFlag, ParameterType, Signal, Status
+from vampires.fps.values import (
     NewParameter,
     Parameter,
     Value,

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Protocol
 
 from vampires.fps import FPS, FPSError, Parameter
+from vampires.fps.layout import MessageCode, ParameterType, Signal
 from vampires.fps_control import ActionFailed, FPSControl
-from vampires.fps_filter import FPSFilter
-from vampires.fps_layout import MessageCode, ParameterType, Signal
-from vampires.fps_text import clean, typed
+from vampires.fpsctrl.filter import FPSFilter
+from vampires.fpsctrl.text import clean, typed
 from vampires.logger_parameters import parse
 
 MAX_LINE_BYTES = 4096  # milk's tool takes 199

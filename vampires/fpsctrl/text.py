@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from vampires.fps_layout import ParameterType
+from vampires.fps.layout import ParameterType
 
 
 def clean(text: str) -> str:

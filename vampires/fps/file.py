@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vampires import fps_layout as layout
-from vampires.fps_errors import FPSError, FPSInvalid
+from vampires.fps import layout
+from vampires.fps.errors import FPSError, FPSInvalid
 
 # How long to wait for another process that changes the same; then on without the lock.
 LOCK_PATIENCE_S = 0.1
