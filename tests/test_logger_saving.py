@@ -453,12 +453,12 @@ def test_frames_without_times_of_their_own_go_by_the_clock_of_the_logger(saver, 
         logger.wait_state("armed", 1)
         publish(2)
         assert logger.status()["saving"] == "armed"
-        logger.begin(time.time_ns())
+        start_ns = time.time_ns()
+        logger.begin(start_ns)
         publish(3)
         assert logger.wait(lambda status: status["first_cnt0"])["first_cnt0"] == 3
         status = logger.status()
-        assert abs(status["first_ns"] - time.time_ns()) < 3600 * SECOND_NS
-        assert status["newest_ns"] == status["last_frame_ns"]
+        assert start_ns <= status["first_ns"] <= time.time_ns()
 
 
 def test_a_camera_that_is_behind_and_never_pauses_is_obeyed_too(saver):
@@ -694,7 +694,8 @@ def test_without_a_ring_a_start_in_the_past_begins_with_the_next_frame(saver):
     logger.begin(at(2))
     logger.wait_state("armed", 1)
     for _ in range(3):
-        logger.wait_looked_at(send(camera))
+        cnt0 = send(camera)
+        logger.wait(lambda status, cnt0=cnt0: status["end_cnt0"] == cnt0)
     logger.finish()
     logger.wait_saved(1)
     (cube,) = logger.cubes(camera)

@@ -106,8 +106,12 @@ def wait_lights(window: Terminal, camera: str, *wanted: tuple[str, ...]) -> None
     def shown(_: list[str]) -> bool:
         coloured = window.lines(colours=True)
         colours = [lights(line) for line in coloured if fps_name(camera) in line]
-        return len(colours) == 1 and all(
-            colour in allowed for colour, allowed in zip(colours[0], wanted, strict=True)
+        return (
+            bool(colours)
+            and len(colours[0]) == 3
+            and all(
+                colour in allowed for colour, allowed in zip(colours[0], wanted, strict=True)
+            )
         )
 
     window.wait_until(shown, f"the colours of {camera}")

@@ -91,8 +91,8 @@ void Capture::run() {
     last_frame_ns_ = monotonic_now_ns();
     while (!done()) {
         if (!reader_) {
+            mind_session();  // before: what is begun now goes back to the call
             if (!try_attach()) std::this_thread::sleep_for(kAttachPause);
-            mind_session();
             idle_work();
             continue;
         }
@@ -205,8 +205,11 @@ bool Capture::take_orders(const FrameTicket* next) {
 bool Capture::is_due(const SavingOrder& order, const FrameTicket* next) {
     const StreamPosition& sent_at = order.called_at;
     if (sent_at.inode != 0 && !reads(sent_at) && !on_current_stream()) return false;
-    const bool at_once = order.kind == SavingOrder::Kind::end && order.instant_ns != 0;
-    if (!reader_ || at_once) return true;
+    const bool begins = order.kind == SavingOrder::Kind::begin;
+    if (!begins && order.instant_ns != 0) return true;
+    if (!reader_) {
+        return begins || sent_at.inode == 0 || monotonic_now_ns() > order_deadline_ns_;
+    }
     const bool same = reads(sent_at);
     if (sent_at.inode != 0 && !same) return true;  // what was left of that stream is read
     if (same && reader_->newest_cnt0() < sent_at.cnt0) return true;  // it counts from anew
