@@ -417,16 +417,16 @@ def test_a_camera_whose_clock_is_behind_is_obeyed_by_the_loggers_and_it_says_so(
     logger = saver()
     slow_ns = time.time_ns() - 3599 * SECOND_NS - SECOND_NS // 2
 
-    def next_frame() -> None:
-        cnt0 = camera.send(acquired_ns=slow_ns + camera.stream.cnt0 * MS_NS)
-        logger.wait_looked_at(cnt0)
+    def next_frame() -> int:
+        return camera.send(acquired_ns=slow_ns + camera.stream.cnt0 * MS_NS)
 
     for _ in range(3):
-        next_frame()
+        logger.wait_looked_at(next_frame())
     logger.begin(time.time_ns() - 2 * SECOND_NS)
     logger.wait_state("armed", 1)
     for _ in range(4):
-        next_frame()
+        cnt0 = next_frame()
+        logger.wait(lambda status, cnt0=cnt0: status["end_cnt0"] == cnt0)
     assert logger.status()["first_cnt0"] == 4
     logger.finish(time.time_ns() + DAY_NS)
     logger.wait_state("ending", 1)
@@ -527,6 +527,20 @@ def test_frames_missing_around_the_instant_are_counted_and_those_before_are_not(
     assert status["session_frames"] + status["session_lost"] == 1300 - (
         first["CNT0"] - first["LOST"] - 1
     )
+
+
+def test_frames_missing_around_the_instant_of_the_end_are_counted_at_the_end(saver):
+    camera = Camera(ring=0)
+    logger = saver()
+    logger.begin()
+    logger.wait_looked_at(send(camera))
+    logger.finish(at(1000))
+    send(camera, 1300)
+    status = logger.wait_saved(1)
+    cube = logger.cubes(camera)[-1]
+    last = int(cube.rows["CNT0"][-1])
+    assert last < 1000 <= last + cube.number("NLOSTEND") + 1
+    assert status["session_frames"] + status["session_lost"] == last + cube.number("NLOSTEND")
 
 
 # Whole cubes and limits

@@ -492,10 +492,10 @@ bool Capture::capture_some() {
 // False when no frame waits. `saving`: there is room for it.
 bool Capture::capture_one(bool saving) {
     FrameTicket ticket;
-    const std::int64_t before_ns = gate_.awaits_instant() ? utc_now_ns() : 0;
+    const std::int64_t before_ns = config_.controlled ? utc_now_ns() : 0;
     try {
         if (!reader_->begin(ticket)) {
-            if (before_ns != 0) quiet_ns_ = before_ns;
+            quiet_ns_ = before_ns;
             return false;
         }
     } catch (const StreamUnsupported& error) {

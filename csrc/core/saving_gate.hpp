@@ -95,7 +95,6 @@ class SavingGate {
 
     // -- the instant of the end --------------------------------------------------------------
     std::optional<std::int64_t> stop_ns() const noexcept { return stop_ns_; }
-    bool awaits_instant() const noexcept { return armed() || stop_ns_.has_value(); }
     // It has come. False: the session goes on to the end of the cube under way.
     bool over_at_instant(bool cube_under_way) noexcept;
 
