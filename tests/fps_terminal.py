@@ -41,7 +41,9 @@ class Terminal:
     def start(self, command: list[str]) -> None:
         """Runs a command; its exit status stands on the screen afterwards."""
         line = f"{shlex.join(command)}; echo EXIT $?; exec sleep 1000"
-        self.tmux("new-session", "-d", *self._size, "-s", "test", line)
+        # Not where the source tree could be taken for the installed package.
+        place = ["-c", self._environment["TMUX_TMPDIR"]]
+        self.tmux("new-session", "-d", *self._size, *place, "-s", "test", line)
 
     def press(self, *keys: str) -> None:
         """Presses keys, by the names tmux has for them."""
