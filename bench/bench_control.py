@@ -112,7 +112,7 @@ def _remove(folder: Path) -> None:
             file.unlink()
 
 
-def bench_command_start_up(observer: Observer, record: Record) -> None:
+def test_command_start_up(observer: Observer, record: Record) -> None:
     """--help, the median of ten, beside a Python that does nothing."""
 
     def python() -> float:
@@ -131,7 +131,7 @@ def bench_command_start_up(observer: Observer, record: Record) -> None:
         )
 
 
-def bench_startlog_to_first_frame(
+def test_startlog_to_first_frame(
     observer: Observer, two_cameras: Callable[..., None], record: Record, disk_dir: Path
 ) -> None:
     """From typing startlog to the acquisition of the first frame, both cameras, ten times."""
@@ -152,7 +152,7 @@ def bench_startlog_to_first_frame(
     )
 
 
-def bench_saveon_to_logging(
+def test_saveon_to_logging(
     observer: Observer, shm_dir: Path, record: Record, disk_dir: Path
 ) -> None:
     """From setting saveON to the acquisition of the first frame saved, a camera at 1000 Hz."""
@@ -186,7 +186,7 @@ def _until(happened: Callable[[], Any]) -> None:
         time.sleep(0.001)
 
 
-def bench_pauselog_to_names(
+def test_pauselog_to_names(
     observer: Observer, two_cameras: Callable[..., None], record: Record, disk_dir: Path
 ) -> None:
     """From typing pauselog to its end, when the truncated cubes have their names."""
@@ -209,7 +209,7 @@ def bench_pauselog_to_names(
     )
 
 
-def bench_screen(observer: Observer, shm_dir: Path, record: Record) -> None:
+def test_screen(observer: Observer, shm_dir: Path, record: Record) -> None:
     """CPU of milk-fpsCTRL in a tmux window of 80x24 with 20 FPS, over 20 s after its start."""
     for k in range(20):
         name = f"streamFITSlog-cam{k:02d}"
