@@ -10,6 +10,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -210,11 +211,11 @@ def test_pauselog_to_names(
 
 
 def test_screen(observer: Observer, shm_dir: Path, record: Record) -> None:
-    """CPU of milk-fpsCTRL in a tmux window of 80x24 with 20 FPS, over 20 s after its start."""
-    for k in range(20):
-        name = f"streamFITSlog-cam{k:02d}"
-        parameters = logger_parameters(f"cam{k:02d}")
-        FPS.create(name, parameters, callfuncname=FUNCTION, workdir=shm_dir / "work").close()
+    """CPU of milk-fpsCTRL in a tmux window of 80x24 with 20 loggers that save, over 20 s."""
+    loggers_shown = [_logger_shown(shm_dir, f"cam{k:02d}") for k in range(20)]
+    done = threading.Event()
+    counting = threading.Thread(target=_count_frames, args=(loggers_shown, done))
+    counting.start()
     tmux = ["tmux", "new-session", "-d", "-s", "screen", "-x", "80", "-y", "24"]
     subprocess.run(
         [*tmux, "-P", "-F", "#{pane_pid}", f"exec {PROGRAMS / 'milk-fpsCTRL'}"],
@@ -249,7 +250,33 @@ def test_screen(observer: Observer, shm_dir: Path, record: Record) -> None:
     subprocess.run(
         ["tmux", "kill-session", "-t", "screen"], env=observer.environment, check=True
     )
-    record("screen with 20 FPS listed", "at most 0.05 core", f"{cores:.3f} core", cores <= 0.05)
+    done.set()
+    counting.join()
+    what = "screen of 20 loggers, all counting frames"
+    record(what, "at most 0.05 core", f"{cores:.3f} core", cores <= 0.05)
+
+
+def _logger_shown(shm_dir: Path, stream: str) -> FPS:
+    """The FPS of a logger that saves, as far as a screen can tell; this process runs it."""
+    fps = FPS.create(
+        fps_name(stream),
+        logger_parameters(stream),
+        callfuncname=FUNCTION,
+        workdir=shm_dir / "work",
+    )
+    fps.record_run_process()
+    fps.set("saveON", True, force=True)
+    fps.set("state", "logging", force=True)
+    return fps
+
+
+def _count_frames(shown: list[FPS], done: threading.Event) -> None:
+    """Every tenth of a second each logger has saved more frames."""
+    frames = 0
+    while not done.wait(0.1):
+        frames += 50
+        for fps in shown:
+            fps.publish("framecnt", frames)
 
 
 def _cpu_s(pid: int) -> float:
