@@ -324,13 +324,14 @@ class LoggerProcess:
             "newestns": status["newest_ns"],
             "diskfree": round(self._disk_free_bytes / 1e9, 3),
             "timetofull": self._time_to_full_s(),
-            # Last: who sees a new state finds the numbers that belong to it.
-            "session": status["session"],
+            # Last: who sees a new state finds the numbers that belong to it, and who sees a new
+            # session no longer finds the state from before.
             "state": state or _state(status),
+            "session": status["session"],
         }
         if self._faults:
             raw = self._faults[0].encode(errors="replace")[: layout.STRING_BYTES - 1]
-            outputs["lasterror"] = raw.decode(errors="ignore")
+            outputs = {"lasterror": raw.decode(errors="ignore"), **outputs}
         for key, value in outputs.items():
             self._fps.publish(key, value)
 
