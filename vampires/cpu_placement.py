@@ -22,7 +22,10 @@ def parse_cpus(text: str) -> tuple[int, ...]:
 
 
 def cpus_here(text: str) -> tuple[tuple[int, ...], str]:
-    """Those of the CPUs listed that this process may use, and a note when there is none."""
+    """Those of the CPUs listed that this process may use, and a note when there is none. An
+    empty list is no wish."""
+    if not text.strip():
+        return (), ""
     available = os.sched_getaffinity(0)
     try:
         wanted = parse_cpus(text)

@@ -303,7 +303,7 @@ class Logger:
         disk_errno (0: all is well).
 
         saving ("off", "armed", "on", "ending") and session, the number of sessions begun, armed
-        ones included. Of this session, or the last: session_frames, session_cubes,
+        ones included. Of the session, or the last: session_frames, session_cubes,
         session_lost, session_torn, first_cnt0, first_ns (0 before its first frame), end_cnt0
         (its last frame so far). newest_cnt0 and newest_ns are of one frame, the newest looked
         at, saved or not. These belong together, at one moment.

@@ -86,7 +86,7 @@ class LoggerProcess:
         self._frame_bytes = 0
         self._faults: collections.deque[str] = collections.deque(maxlen=1)
         self._losses_told = 0
-        self._lost_before = 0  # on the disk, before this session
+        self._lost_before = 0  # on the disk, before the session
         self._compressor = Compressor(self._report)
         self._compress = False
 
@@ -336,7 +336,7 @@ class LoggerProcess:
             self._fps.publish(key, value)
 
     def _lost(self, status: dict[str, Any]) -> int:
-        """Of this session: missed, or captured and then not written."""
+        """Of the session: missed, or captured and then not written."""
         return int(status["session_lost"] + status["lost_on_disk"] - self._lost_before)
 
     def _measure_rate(self, status: dict[str, Any]) -> None:

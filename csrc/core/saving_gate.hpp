@@ -118,7 +118,7 @@ class SavingGate {
     std::optional<std::int64_t> stop_ns_;
     bool whole_cube_ = false;  // the cube under way then is filled first
     bool filling_ = false;
-    std::optional<SavingOrder> next_begin_;  // for when this session is over
+    std::optional<SavingOrder> next_begin_;  // for when the session is over
     std::optional<std::int64_t> clock_offset_ns_;
 };
 

@@ -23,6 +23,8 @@ from vampires.commands.common import (
     setup_signals,
     user_errors,
 )
+from vampires.cpu_placement import parse_cpus
+from vampires.free_memory import available_bytes
 from vampires.logger import Logger, LoggerConfig, LoggerResult
 
 PROG = "vampires-logger"
@@ -30,7 +32,6 @@ EXIT_LOST = 3
 MAX_CUBE_FRAMES = 2**31 - 1  # the column FRAME has 32 bits
 MAX_FRAMES = 2**63 - 1
 MAX_PRIORITY = 99  # of SCHED_FIFO
-MAX_CPUS = 4096
 DEFAULT_RING_MEMORY = "4GiB"
 
 DESCRIPTION = """\
@@ -86,26 +87,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _cpu_list(text: str) -> tuple[int, ...]:
-    cpus: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        legal = first.isdecimal() and (last.isdecimal() or not dash)
-        if not legal or not int(first) <= int(last or first) < MAX_CPUS:
-            raise argparse.ArgumentTypeError(f"found {text!r}, expected CPUs such as 2,4-6")
-        cpus += range(int(first), int(last or first) + 1)
-    return tuple(cpus)
-
-
-def _available_memory() -> int:
-    with open("/proc/meminfo", encoding="ascii") as meminfo:
-        for line in meminfo:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return parse_cpus(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _ring_memory(asked: int | None) -> int:
-    available = _available_memory()
+    available = available_bytes()
     if asked is None:
         return min(parse_bytes(DEFAULT_RING_MEMORY), available // 2)
     if asked > available:
