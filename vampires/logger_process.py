@@ -222,35 +222,34 @@ class LoggerProcess:
     # -- orders -------------------------------------------------------------------------------
 
     def _take_orders(self, logger: Logger) -> None:
-        for switch in SWITCHES:
-            self._follow(switch)
-        if self._changed("saveON"):
-            if self._fps["saveON"]:
+        if self._toggled("saveON"):
+            if not self._switches["saveON"]:
                 self._begin(logger)
             elif logger.end_saving(stop_ns=self._instant("stoptime")):
                 self._changing = True
                 self._accept("saveON", False)
-        if self._changed("lastcubeON"):
+        if self._toggled("lastcubeON"):
             self._last_cube(logger)
-        if self._changed("nextcube"):
+        if self._toggled("nextcube"):
             logger.next_cube()
             self._accept("nextcube", False)
         if self._switches["saveON"]:
             self._notice_end(logger)
 
-    def _follow(self, switch: str) -> None:
-        """Some clients set only the value, some only the flag: what differs from the state
-        that was accepted last is what was wanted."""
-        value, flag = self._fps.raw_onoff(switch)
-        if value != flag:
-            self._fps.set(switch, not self._switches[switch], force=True)
+    def _toggled(self, switch: str) -> bool:
+        """Whether somebody wants the other state than the one accepted last.
 
-    def _changed(self, switch: str) -> bool:
-        return bool(self._fps[switch]) != self._switches[switch]
+        Some clients set only the value, some only the flag, and those that set both may be
+        between the two: whatever differs is the order. It is looked at once, so that the
+        second half of an order is never taken for another.
+        """
+        state = self._switches[switch]
+        return self._fps.raw_onoff(switch) != (state, state)
 
     def _accept(self, switch: str, state: bool) -> None:
+        """Value and flag agree from here on, whichever of them was set."""
         self._switches[switch] = state
-        if bool(self._fps[switch]) != state:
+        if self._fps.raw_onoff(switch) != (state, state):
             self._fps.set(switch, state, force=True)
 
     def _instant(self, key: str) -> int:
@@ -280,7 +279,7 @@ class LoggerProcess:
             self._accept("saveON", True)
 
     def _last_cube(self, logger: Logger) -> None:
-        if not self._fps["lastcubeON"] or not self._switches["saveON"]:
+        if self._switches["lastcubeON"] or not self._switches["saveON"]:
             self._accept("lastcubeON", False)
         elif logger.end_saving(stop_ns=self._instant("stoptime"), whole_cube=True):
             self._accept("lastcubeON", True)
