@@ -1,5 +1,8 @@
 """A real sshd on the loopback, with keys of its own, for as long as a test needs it.
 
+Who logs in has an empty home directory there: what the login files of the tests' user do or say
+is no part of a test.
+
 with ssh_server(tmp_path) as server:
     host = HostConfig(**server.host_table())
 """
@@ -33,6 +36,7 @@ KbdInteractiveAuthentication no
 PermitRootLogin yes
 MaxStartups 100
 MaxSessions 100
+SetEnv HOME={folder}/home
 """
 
 
@@ -88,6 +92,7 @@ def ssh_server(tmp_path: Path) -> Iterator[SshServer]:
     """An sshd that answers; all its files lie below tmp_path. It has ended afterwards."""
     folder = tmp_path / "sshd"
     folder.mkdir(mode=0o700)
+    (folder / "home").mkdir()
     for name in ("host_key", "user_key", "stranger_key"):
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name],

@@ -317,6 +317,13 @@ def test_a_command_that_is_killed_there(host: HostConfig, bin_dir: Path) -> None
     assert "the command was killed there" in explanation_of(host, "vampires_x")
 
 
+def test_what_the_far_end_says_does_not_explain_the_connection(
+    host: HostConfig, bin_dir: Path
+) -> None:
+    install(bin_dir, "vampires_x", "echo Permission denied >&2; kill -9 $$")
+    assert "the command was killed there" in explanation_of(host, "vampires_x")
+
+
 # Its end ----------------------------------------------------------------------------------
 
 # Says when it has begun, and in the fifo how it ended.

@@ -150,7 +150,7 @@ class SshCommand:
             if self._told_to_end:
                 return INTERRUPTED_EXIT
             self._log.seek(0)
-            words = self._log.read().strip() or stderr.strip()
+            words = self._log.read().strip() or own_complaint(stderr)
             raise self._failure(explained(self._host, words))
         return status
 
@@ -259,6 +259,8 @@ def remote_line(host: HostConfig, command: str, args: Sequence[str], *, leashed:
 
 
 # What ssh says, and what happened and what to do about it. The first that fits counts.
+_OWN_COMMAND_LINE = "command-line"  # how ssh calls it: "command-line line 0: Bad ..."
+
 _EXPLANATIONS = (
     (
         "Could not resolve hostname",
@@ -299,7 +301,7 @@ _EXPLANATIONS = (
         "no way to it on the network; is it switched on? Correct {key}.address in the "
         "configuration if it is wrong",
     ),
-    ("command-line", "{last}; correct {key}.ssh_options in the configuration"),
+    (_OWN_COMMAND_LINE, "{last}; correct {key}.ssh_options in the configuration"),
     (".", "ssh failed: {last}; try it by hand: {by_hand}"),
     (
         "",
@@ -307,6 +309,12 @@ _EXPLANATIONS = (
         "{key}.ssh_options and said so above); see what was done with vampires_logstatus",
     ),
 )
+
+
+def own_complaint(stderr: str) -> str:
+    """The lines that ssh wrote about its own command line. The rest was said at the far end,
+    by the command or by login files of its shell, and explains nothing of the connection."""
+    return "\n".join(line for line in stderr.splitlines() if _OWN_COMMAND_LINE in line)
 
 
 def explained(host: HostConfig, words: str) -> str:
