@@ -25,6 +25,10 @@ struct StreamIncomplete : StreamInvalid {
 struct StreamGone : StreamError {
     using StreamError::StreamError;
 };
+// A living program writes the stream already.
+struct StreamBusy : StreamError {
+    using StreamError::StreamError;
+};
 // The stream is sound but the operation does not apply to it.
 struct StreamUnsupported : StreamError {
     using StreamError::StreamError;

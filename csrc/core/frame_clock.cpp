@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "acquisition_keyword.hpp"
 #include "stream_reader.hpp"
 #include "utc_clock.hpp"
 
@@ -14,18 +15,6 @@ constexpr std::int64_t kSecond_ns = 1'000'000'000;
 constexpr std::int64_t kMicrosecond_ns = 1'000;
 // A frame just published carries times this close to now, or it says nothing about its clock.
 constexpr std::int64_t kFresh_ns = 10 * kSecond_ns;
-
-constexpr char kTimeKeyword[] = "_MAQTIME";
-
-std::int64_t unix_us_to_ns(const KeywordEntry& entry) {
-    std::int64_t us = 0;
-    if (entry.type == 'L') us = entry.value.as_int;
-    if (entry.type == 'D' && std::abs(entry.value.as_double) < 9e15) {
-        us = static_cast<std::int64_t>(entry.value.as_double);
-    }
-    if (us <= 0 || us > INT64_MAX / kMicrosecond_ns) return 0;
-    return to_ns(from_ns(us * kMicrosecond_ns));
-}
 
 }  // namespace
 
@@ -45,15 +34,15 @@ void FrameClock::forget() noexcept {
 std::int64_t FrameClock::keyword_ns() noexcept {
     const std::uint16_t keywords = file_.shape().keywords;
     const auto is_time = [&](std::uint16_t k) {
-        return std::strncmp(file_.keywords()[k].name, kTimeKeyword, 16) == 0;
+        return is_acquisition_time(file_.keywords()[k]);
     };
     if (keyword_ < keywords && is_time(keyword_)) {
-        return unix_us_to_ns(file_.keywords()[keyword_]);
+        return acquisition_ns(file_.keywords()[keyword_]);
     }
     for (std::uint16_t k = 0; k < keywords && file_.keywords()[k].name[0] != '\0'; ++k) {
         if (!is_time(k)) continue;
         keyword_ = k;
-        return unix_us_to_ns(file_.keywords()[k]);
+        return acquisition_ns(file_.keywords()[k]);
     }
     return 0;
 }

@@ -48,6 +48,7 @@ class StreamFile {
     const StreamLayout& layout() const noexcept { return layout_; }
     std::uint64_t inode() const noexcept { return mapping_.inode(); }
     bool broken() const noexcept { return mapping_.broken(); }
+    int fd() const noexcept { return mapping_.fd(); }
     FileFate fate() const noexcept;
     // Pixels at `at` need not stay in this process's resident memory.
     void let_go(const std::byte* at, std::size_t bytes) const noexcept {

@@ -109,14 +109,19 @@ std::byte* StreamWriter::next_slot() noexcept {
 }
 
 std::uint64_t StreamWriter::publish(std::int64_t acquired_ns) noexcept {
-    StreamMetadata& md = file_->metadata();
     if (!writing_) next_slot();
+    const std::uint64_t cnt0 = load(file_->metadata().cnt0) + 1;
+    publish_as(cnt0, acquired_ns);
+    return cnt0;
+}
+
+void StreamWriter::publish_as(std::uint64_t cnt0, std::int64_t acquired_ns) noexcept {
+    StreamMetadata& md = file_->metadata();
     if (file_->shape().cb_size > 0) copy_to_update_ring();
     store_fence();  // the pixels before the counters below
     const std::int64_t now_ns = utc_now_ns();
     const IsioTime written = from_ns(now_ns);
     const IsioTime acquired = from_ns(acquired_ns != 0 ? acquired_ns : now_ns);
-    const std::uint64_t cnt0 = load(md.cnt0) + 1;
     md.writetime = written;
     md.atime = acquired;
     if (file_->shape().temporal_ring()) {
@@ -134,7 +139,36 @@ std::uint64_t StreamWriter::publish(std::int64_t acquired_ns) noexcept {
     store(md.write, std::uint8_t{0});
     writing_ = false;
     post_all(*file_);
-    return cnt0;
+}
+
+std::byte* StreamWriter::open_slot(std::uint64_t slice) noexcept {
+    const StreamShape& shape = file_->shape();
+    if (shape.naxis < 3) {
+        store(file_->metadata().write, std::uint8_t{1});
+        slice = 0;
+    } else if (shape.temporal_ring()) {
+        store(file_->cnt_array()[slice], std::uint64_t{0});
+    }
+    full_fence();  // the pixels must not pass the stores above
+    return file_->pixels() + slice * file_->frame_bytes(shape.naxis == 3);
+}
+
+void StreamWriter::keep_slot(std::uint64_t slice, std::uint64_t cnt0) noexcept {
+    store_fence();
+    if (file_->shape().temporal_ring()) store(file_->cnt_array()[slice], cnt0);
+    store(file_->metadata().write, std::uint8_t{0});
+}
+
+void StreamWriter::publish_slot(std::uint64_t slice, std::uint64_t cnt0,
+                                std::int64_t acquired_ns,
+                                std::span<const KeywordEntry> keywords) noexcept {
+    StreamMetadata& md = file_->metadata();
+    store(md.write, std::uint8_t{1});
+    full_fence();
+    if (!keywords.empty()) set_keywords(keywords);
+    slice_ = slice;
+    if (file_->shape().naxis == 3) store(md.cnt1, slice);
+    publish_as(cnt0, acquired_ns);
 }
 
 void StreamWriter::abandon() noexcept {

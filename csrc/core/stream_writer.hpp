@@ -43,12 +43,24 @@ class StreamWriter {
     // Takes next_slot() back: nothing is published, the newest frame stays what it was.
     void abandon() noexcept;
 
+    // For the copy of another stream, whose counter and slices are not of our choosing.
+    // Where its frame for this slice goes (slice 0 where frames have no slices); a slice has no
+    // counter from here on, a stream that is one array is marked as being written.
+    std::byte* open_slot(std::uint64_t slice) noexcept;
+    // Makes what is in that slot the newest frame, with a counter given. Keywords, if any,
+    // replace all that were there; behind the last one the list ends.
+    void publish_slot(std::uint64_t slice, std::uint64_t cnt0, std::int64_t acquired_ns,
+                      std::span<const KeywordEntry> keywords) noexcept;
+
     // Replaces the keyword of that name, or takes the first free entry; false when full.
     bool set_keyword(const KeywordEntry& entry) noexcept;
     // Replaces all; entries behind the last one are cleared. False when there is no room.
     bool set_keywords(std::span<const KeywordEntry> entries) noexcept;
+    // The slot holds the frame that it held before it was opened.
+    void keep_slot(std::uint64_t slice, std::uint64_t cnt0) noexcept;
 
   private:
+    void publish_as(std::uint64_t cnt0, std::int64_t acquired_ns) noexcept;
     void copy_to_update_ring() noexcept;
 
     std::shared_ptr<StreamFile> file_;

@@ -13,6 +13,7 @@ void bind_errors(py::module_& module) {
     const auto& invalid = py::register_exception<StreamInvalid>(module, "StreamInvalid", base);
     py::register_exception<StreamIncomplete>(module, "StreamIncomplete", invalid);
     py::register_exception<StreamGone>(module, "StreamGone", base);
+    py::register_exception<StreamBusy>(module, "StreamBusy", base);
     py::register_exception<StreamUnsupported>(module, "StreamUnsupported", base);
     py::register_exception_translator([](std::exception_ptr raised) {
         try {

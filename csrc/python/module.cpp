@@ -2,9 +2,10 @@
 #include "module.hpp"
 
 PYBIND11_MODULE(_core, module) {
-    module.doc() = "The C++ core: streams, pixel kernels, the logger engine.";
+    module.doc() = "The C++ core: streams, pixel kernels, the logger engine, the links.";
     vampires::bind_errors(module);
     vampires::bind_streams(module);
     vampires::bind_kernels(module);
     vampires::bind_engine(module);
+    vampires::bind_links(module);
 }

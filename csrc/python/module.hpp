@@ -12,6 +12,7 @@ void bind_errors(pybind11::module_& module);
 void bind_streams(pybind11::module_& module);
 void bind_kernels(pybind11::module_& module);
 void bind_engine(pybind11::module_& module);
+void bind_links(pybind11::module_& module);
 
 // The NumPy dtype of a pixel type, and back. Throws py::type_error for any other dtype.
 pybind11::dtype numpy_dtype(PixelType type);

@@ -1,0 +1,70 @@
+#include "keyword_notes.hpp"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "acquisition_keyword.hpp"
+#include "memory_fence.hpp"
+
+namespace vampires {
+namespace {
+
+// Technical keywords, the acquisition time among them, change with each frame.
+bool same(const std::vector<KeywordEntry>& a, const std::vector<KeywordEntry>& b) noexcept {
+    for (std::size_t k = 0; k < a.size(); ++k) {
+        if (a[k].name[0] == '_' && b[k].name[0] == '_') continue;
+        if (std::memcmp(&a[k], &b[k], sizeof a[k]) != 0) return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+KeywordNotes::KeywordNotes(std::shared_ptr<StreamFile> file)
+    : file_(std::move(file)), now_(file_->shape().keywords) {
+    notes_.push_back({0, now_});
+    look();
+}
+
+// One copy that no frame interrupted; the writer sets them before it counts.
+bool KeywordNotes::read(std::uint64_t& cnt0) {
+    cnt0 = load(file_->metadata().cnt0);
+    std::memcpy(static_cast<void*>(now_.data()), file_->keywords(), file_->keyword_bytes());
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return load(file_->metadata().cnt0) == cnt0;
+}
+
+void KeywordNotes::look() {
+    if (now_.empty() || load(file_->metadata().cnt0) == looked_at_) return;
+    std::uint64_t cnt0 = 0;
+    if (!read(cnt0) && !read(cnt0)) return;
+    looked_at_ = cnt0;
+    if (cnt0 < notes_.back().since) notes_.clear();  // the counter was set back
+    if (!notes_.empty() && same(notes_.back().entries, now_)) {
+        notes_.back().entries = now_;
+        return;
+    }
+    if (notes_.size() == kMost) notes_.pop_front();
+    notes_.push_back({cnt0, now_});
+}
+
+void KeywordNotes::put(const FrameInfo& frame, std::span<std::byte> entries) const {
+    if (now_.empty()) return;
+    auto note = notes_.rbegin();
+    while (note->since > frame.cnt0 && note + 1 != notes_.rend()) ++note;
+    std::memcpy(entries.data(), note->entries.data(), entries.size());
+    if (frame.acquired_ns == 0) return;
+    for (std::size_t k = 0; k < note->entries.size(); ++k) {
+        KeywordEntry entry = note->entries[k];
+        if (entry.name[0] == '\0') return;
+        if (entry.type != 'L' || !is_acquisition_time(entry)) continue;
+        const std::int64_t noted_ns = acquisition_ns(entry);
+        // What the camera wrote stands, as long as it is the time of this frame.
+        if (noted_ns == 0 || std::abs(noted_ns - frame.acquired_ns) < 2'000) return;
+        entry.value.as_int = frame.acquired_ns / 1'000;
+        std::memcpy(entries.data() + k * sizeof entry, &entry, sizeof entry);
+        return;
+    }
+}
+
+}  // namespace vampires
