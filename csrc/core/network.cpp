@@ -56,7 +56,8 @@ PeerAddress address_of(const sockaddr_storage& from) {
     char text[INET6_ADDRSTRLEN] = {};
     if (from.ss_family == AF_INET) {
         in_addr address;
-        std::memcpy(&address, reinterpret_cast<const char*>(&from) + offsetof(sockaddr_in, sin_addr),
+        std::memcpy(&address,
+                    reinterpret_cast<const char*>(&from) + offsetof(sockaddr_in, sin_addr),
                     sizeof address);
         peer.address[10] = peer.address[11] = 0xff;
         std::memcpy(peer.address.data() + 12, &address, sizeof address);

@@ -139,7 +139,7 @@ class TcpReceiver::Filling {
             in_place_ = true;
         } else if (whole_ && more) {
             return false;  // the kernel wakes us
-        } else {  // larger than the socket's memory
+        } else {           // larger than the socket's memory
             spare_.resize(offer_.frame_bytes);
             pixels_ = spare_.data();
         }
@@ -220,11 +220,11 @@ class TcpReceiver::Filling {
     StreamCopy& copy_;
     FrameCount& count_;
     LossReport& lost_;
-    bool whole_ = false;            // frames are taken when the socket holds all of one
-    std::uint64_t slot_ = 0;        // where the frame under way is expected to belong
-    std::byte* pixels_ = nullptr;   // where it goes; null between frames
-    bool in_place_ = false;         // that is the slot itself
-    std::size_t got_ = 0;           // of pixels and trailer
+    bool whole_ = false;           // frames are taken when the socket holds all of one
+    std::uint64_t slot_ = 0;       // where the frame under way is expected to belong
+    std::byte* pixels_ = nullptr;  // where it goes; null between frames
+    bool in_place_ = false;        // that is the slot itself
+    std::size_t got_ = 0;          // of pixels and trailer
     std::vector<std::byte> trailer_;
     std::vector<std::byte> spare_;
     std::int64_t frame_ns_;  // when the last frame came
@@ -290,15 +290,16 @@ class TcpReceiver::Loop {
             if (visitor.got == kHandshakeBytes) {
                 ready.push_back(std::move(visitor));
             } else if (now_ns > visitor.deadline_ns) {
-                link_.refuse(visitor.peer.text,
-                             "sent " + std::to_string(visitor.got) + " of " +
-                                 std::to_string(kHandshakeBytes) + " bytes within 5 s");
+                link_.refuse(visitor.peer.text, "sent " + std::to_string(visitor.got) + " of " +
+                                                    std::to_string(kHandshakeBytes) +
+                                                    " bytes within 5 s");
             } else {
                 staying.push_back(std::move(visitor));
             }
         }
         while (staying.size() > kMostVisitors) {
-            link_.refuse(staying.front().peer.text, "said nothing while too many others waited");
+            link_.refuse(staying.front().peer.text,
+                         "said nothing while too many others waited");
             staying.erase(staying.begin());
         }
         visitors_ = std::move(staying);
@@ -361,8 +362,8 @@ class TcpReceiver::Loop {
         link_.events_.push(LinkEventKind::connected, "connected from " + peer);
         if (!had || !taken_up) {
             const char* what = taken_up ? " taken up" : had ? " made anew" : " made";
-            link_.events_.push(LinkEventKind::stream, "stream " + copy_->path() + what + ": " +
-                                                          described(offer));
+            link_.events_.push(LinkEventKind::stream,
+                               "stream " + copy_->path() + what + ": " + described(offer));
         }
         filling_ = std::make_unique<Filling>(link_, std::move(visitor), std::move(offer),
                                              *copy_, count_, lost_);

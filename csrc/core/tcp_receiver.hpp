@@ -25,22 +25,22 @@
 namespace vampires {
 
 struct TcpReceiverConfig {
-    std::string directory;  // of streams
-    std::string listen;     // an address of this host
+    std::string directory;   // of streams
+    std::string listen;      // an address of this host
     std::uint16_t port = 0;  // 0: any
     std::vector<NetworkRange> allowed;
     std::string name;  // of the copy; empty: what the sender calls it
     std::uint64_t max_bytes = std::uint64_t{4} << 30;  // of the stream
-    int priority = 0;       // SCHED_FIFO; 0: none
-    std::vector<int> cpus;  // empty: all
+    int priority = 0;                                  // SCHED_FIFO; 0: none
+    std::vector<int> cpus;                             // empty: all
 };
 
 struct TcpReceiverStatus {
     enum class State { listening, receiving, stopped } state = State::listening;
-    std::string stream;           // empty before the first
-    std::string peer;             // connected, or connected last
-    std::uint64_t frames = 0;     // published
-    std::uint64_t lost = 0;       // missing in the sender's count
+    std::string stream;             // empty before the first
+    std::string peer;               // connected, or connected last
+    std::uint64_t frames = 0;       // published
+    std::uint64_t lost = 0;         // missing in the sender's count
     std::uint64_t void_frames = 0;  // sent in part; they are among the lost
     std::uint64_t duplicates = 0;   // came again, dropped
     std::uint64_t copied = 0;       // moved to their slot from where they were received

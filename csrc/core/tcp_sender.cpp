@@ -160,8 +160,8 @@ class TcpSender::Session {
                     break;
                 case Wake::gone:
                     gone_ = true;
-                    link_.events_.push(LinkEventKind::stream,
-                                       "stream '" + file_->name() + "' is gone; waiting for it");
+                    link_.events_.push(LinkEventKind::stream, "stream '" + file_->name() +
+                                                                  "' is gone; waiting for it");
                     return;
                 default:
                     break;
@@ -321,7 +321,7 @@ class TcpSender::Session {
     SentFrames sent_;
     std::uint64_t last_ = 0;
     std::uint64_t newest_sent_ = UINT64_MAX;  // by send_newest()
-    std::uint64_t resent_until_ = 0;  // frames up to here are sent for the second time
+    std::uint64_t resent_until_ = 0;          // frames up to here are sent for the second time
     std::uint64_t sure_before_ = 0;
     std::int64_t health_checked_ns_ = 0;
     std::int64_t stop_seen_ns_ = 0;

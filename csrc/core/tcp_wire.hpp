@@ -33,11 +33,11 @@ struct WireError : std::runtime_error {
 // What a sender announces: its stream, as the copy here is to be.
 struct LinkOffer {
     std::string name;
-    StreamShape shape;            // the ring kept where it is one; no CBsize copies
-    std::uint64_t cnt0 = 0;       // frames after this one are to come
-    std::uint64_t source = 0;     // the inode there: another one is another stream
-    std::uint64_t slots = 1;      // slices
-    std::uint64_t newest = 0;     // the slice written last
+    StreamShape shape;         // the ring kept where it is one; no CBsize copies
+    std::uint64_t cnt0 = 0;    // frames after this one are to come
+    std::uint64_t source = 0;  // the inode there: another one is another stream
+    std::uint64_t slots = 1;   // slices
+    std::uint64_t newest = 0;  // the slice written last
     std::uint64_t frame_bytes = 0;
 
     std::size_t trailer_bytes() const noexcept {

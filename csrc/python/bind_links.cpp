@@ -22,7 +22,8 @@ class PyStreamCopy {
 
     bool adopt(const std::vector<std::uint32_t>& sizes, const py::dtype& dtype,
                std::uint64_t imagetype, std::uint32_t keyword_room) {
-        if (sizes.empty() || sizes.size() > 3) throw py::value_error("a stream has 1 to 3 axes");
+        if (sizes.empty() || sizes.size() > 3)
+            throw py::value_error("a stream has 1 to 3 axes");
         if (keyword_room > UINT16_MAX) {
             throw py::value_error("at most 65535 keywords fit in a stream");
         }
@@ -69,7 +70,8 @@ class PyStreamCopy {
 
   private:
     StreamCopy& adopted() {
-        if (!copy_.adopted()) throw py::value_error("stream '" + copy_.name() + "' is not adopted");
+        if (!copy_.adopted())
+            throw py::value_error("stream '" + copy_.name() + "' is not adopted");
         return copy_;
     }
     void check_slot(std::uint64_t slot) {
@@ -100,8 +102,7 @@ void bind_copy(py::module_& module) {
         .def("adopt", &PyStreamCopy::adopt, py::arg("sizes"), py::arg("dtype"),
              py::arg("imagetype"), py::arg("keyword_room"))
         .def("write", &PyStreamCopy::write, py::arg("frame"), py::arg("cnt0"),
-             py::arg("acquired_ns") = 0, py::arg("keywords") = py::bytes(),
-             py::arg("slot") = 0)
+             py::arg("acquired_ns") = 0, py::arg("keywords") = py::bytes(), py::arg("slot") = 0)
         .def("close", &PyStreamCopy::close)
         .def_property_readonly("current", &PyStreamCopy::current)
         .def_property_readonly("cnt0", &PyStreamCopy::cnt0)
@@ -216,9 +217,8 @@ void bind_tcp(py::module_& module) {
                      std::move(name), max_bytes, priority, std::move(cpus)});
              }),
              py::arg("directory"), py::arg("listen"), py::arg("port"), py::arg("allowed"),
-             py::kw_only(), py::arg("name") = "",
-             py::arg("max_bytes") = std::uint64_t{4} << 30, py::arg("priority") = 0,
-             py::arg("cpus") = std::vector<int>())
+             py::kw_only(), py::arg("name") = "", py::arg("max_bytes") = std::uint64_t{4} << 30,
+             py::arg("priority") = 0, py::arg("cpus") = std::vector<int>())
         .def_property_readonly("port", &TcpReceiver::port)
         .def("status", &receiver_status);
     bind_running<TcpReceiver>(receiver);
