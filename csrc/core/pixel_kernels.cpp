@@ -1,5 +1,9 @@
 #include "pixel_kernels.hpp"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <algorithm>
 #include <cstdint>
 
@@ -66,6 +70,14 @@ std::uint32_t convert_by_lines(const detail::LineKernels& kernels, PixelType typ
     return sum_add(head, sum_shift(sum_add(lines, tail), head_pixels * dst_bytes));
 }
 
+#if defined(__x86_64__)
+// By the processor's own word: not every compiler knows this feature by name.
+bool has_f16c() noexcept {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
 }  // namespace
 
 std::optional<FitsForm> fits_form(PixelType type) noexcept {
@@ -105,7 +117,7 @@ bool kernel_supported(KernelVariant variant) noexcept {
         case KernelVariant::generic:
             return true;
         case KernelVariant::avx2:
-            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+            return __builtin_cpu_supports("avx2") && has_f16c();
         case KernelVariant::avx512:
             return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
     }

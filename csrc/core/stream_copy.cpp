@@ -114,7 +114,7 @@ bool StreamCopy::fits(const StreamFile& file, const StreamShape& shape) const no
     return has == shape;
 }
 
-bool StreamCopy::adopt(const StreamShape& shape) {
+bool StreamCopy::adopt(const StreamShape& shape, std::uint64_t cnt0) {
     compute_layout(shape);  // throws for what is no stream
     if (current() && fits(file(), shape)) return true;
     close();
@@ -122,7 +122,7 @@ bool StreamCopy::adopt(const StreamShape& shape) {
     std::shared_ptr<StreamFile> file = found();
     const bool reused = file != nullptr && fits(*file, shape);
     if (!reused) {
-        StreamWriter fresh = StreamWriter::create(directory_, name_, {shape});
+        StreamWriter fresh = StreamWriter::create(directory_, name_, {shape, cnt0});
         file = fresh.file();
         flock(file->fd(), LOCK_EX | LOCK_NB);
     }

@@ -25,9 +25,10 @@ class StreamCopy {
     StreamCopy& operator=(const StreamCopy&) = delete;
 
     // Takes up the stream if it is there with this shape and room for as many keywords; else
-    // makes it anew, in place of one of another shape. True when taken up: its counter goes on.
+    // makes it anew, counting from cnt0, in place of one of another shape. True when taken up:
+    // its counter goes on.
     // Throws StreamBusy, StreamInvalid (a shape no stream can have), std::system_error.
-    bool adopt(const StreamShape& shape);
+    bool adopt(const StreamShape& shape, std::uint64_t cnt0 = 0);
     bool adopted() const noexcept { return writer_.has_value(); }
     // The file under its name is still the one adopted.
     bool current() const noexcept {

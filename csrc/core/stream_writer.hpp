@@ -15,6 +15,7 @@ namespace vampires {
 
 struct StreamSpec {
     StreamShape shape;
+    std::uint64_t cnt0 = 0;  // from where it counts
     std::string version =
         kIsioVersion;  // what the file claims; the library compares it exactly
 };

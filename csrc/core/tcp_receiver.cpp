@@ -130,7 +130,7 @@ class TcpReceiver::Filling {
         const std::int64_t now_ns = monotonic_now_ns();
         if (now_ns - copy_checked_ns_ > kCopyCheck_ns) {
             copy_checked_ns_ = now_ns;
-            if (!copy_.current()) copy_.adopt(offer_.shape);
+            if (!copy_.current()) copy_.adopt(offer_.shape, count_.last());
         }
         const bool all_there =
             whole_ && waiting_bytes(socket_) >= offer_.frame_bytes + trailer_.size();
@@ -353,7 +353,9 @@ class TcpReceiver::Loop {
             count_ = FrameCount();
         }
         const bool had = copy_->adopted();
-        const bool taken_up = copy_->adopt(offer.shape);
+        // The frame that is there comes first: readers of a new copy do not miss those before.
+        const bool taken_up =
+            copy_->adopt(offer.shape, std::max<std::uint64_t>(offer.cnt0, 1) - 1);
         const std::uint64_t kept = taken_up ? copy_->writer().cnt0() : 0;
         count_.begin(offer.source, offer.cnt0, kept);
         const std::string peer = visitor.peer.text;

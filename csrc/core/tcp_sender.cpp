@@ -83,12 +83,12 @@ class TcpSender::Session {
         : link_(link),
           file_(std::move(file)),
           slices_(file_->shape().naxis == 3),
-          reader_(file_, {slices_ && !file_->shape().temporal_ring(), follows, -1}),
           notes_(file_),
-          base_(follows ? 0 : load(file_->metadata().cnt0)),
           tail_(kCountersBytes + notes_.bytes()),
           lost_("lost before they could be sent: the stream had them no more") {
-        if (follows) reader_.count_from(0);
+        if (!follows) return;  // frames count from the first connection on
+        read_from(true);
+        reader_->count_from(0);
     }
 
     // Until the stream is gone or the link is to stop.
@@ -144,17 +144,24 @@ class TcpSender::Session {
         ++link_.connections_;
         sent_bytes_ = 0;
         sent_ = SentFrames();
-        const std::uint64_t newest = load(file_->metadata().cnt0);
-        const auto handshake = make_handshake(file_->metadata(), began_ ? newest : base_);
-        send_all(handshake.data(), handshake.size(), false);
-        link_.set_state(State::connected);
-        link_.events_.push(LinkEventKind::connected, "connected to " + peer());
-        if (reader_.unread() == 0) send_newest();
-        began_ = true;
+        const bool fresh = !reader_;
+        if (fresh) read_from(false);
+        FrameTicket newest;
+        // What is there already, so that a stream which rests is seen at the far end.
+        const bool rests = (fresh || reader_->unread() == 0) &&
+                           load(file_->metadata().cnt0) > 0 && reader_->begin_newest(newest);
+        const bool first = std::exchange(first_, false);
+        greet(rests   ? newest.info.cnt0
+              : first ? reader_->last_cnt0()
+                      : load(file_->metadata().cnt0));
+        if (rests) {
+            send_frame(newest);
+            newest_sent_ = last_;
+        }
         while (!link_.wake_.is_set()) {
             check_connection();
             lost_.report(link_.events_);
-            switch (reader_.wait(kFrameWait)) {
+            switch (reader_->wait(kFrameWait)) {
                 case Wake::frame:
                     send_next();
                     break;
@@ -174,36 +181,42 @@ class TcpSender::Session {
     // Before the end: what was published until now, as far as the receiver takes it at once.
     void drain() {
         const std::uint64_t until = load(file_->metadata().cnt0);
-        while (last_ < until && reader_.wait(std::chrono::nanoseconds(0)) == Wake::frame) {
+        while (last_ < until && reader_->wait(std::chrono::nanoseconds(0)) == Wake::frame) {
             send_next();
         }
         shutdown(socket_.get(), SHUT_WR);
     }
 
-    // What is there already, so that a stream which rests is seen at the far end.
-    void send_newest() {
-        FrameTicket ticket;
-        if (load(file_->metadata().cnt0) == 0 || !reader_.begin_newest(ticket)) return;
-        send_frame(ticket);
-        newest_sent_ = last_;
+    void read_from(bool oldest) {
+        reader_.emplace(file_,
+                        ReaderOptions{slices_ && !file_->shape().temporal_ring(), oldest, -1});
+    }
+
+    // cnt0: of the frame that comes first or the one before it, to a receiver that knows
+    // nothing of this stream; else the newest, so that a counter that was set back shows.
+    void greet(std::uint64_t cnt0) {
+        const auto handshake = make_handshake(file_->metadata(), cnt0);
+        send_all(handshake.data(), handshake.size(), false);
+        link_.set_state(State::connected);
+        link_.events_.push(LinkEventKind::connected, "connected to " + peer());
     }
 
     void send_next() {
         FrameTicket ticket;
-        if (!reader_.begin(ticket)) return;
+        if (!reader_->begin(ticket)) return;
         if (ticket.info.cnt0 == newest_sent_) {  // it went out already, out of turn
-            reader_.confirm(ticket);
+            reader_->confirm(ticket);
             return;
         }
         send_frame(ticket);
-        reader_.let_go(ticket);
+        reader_->let_go(ticket);
     }
 
     void send_frame(FrameTicket& ticket) {
         notes_.look();
-        const std::uint64_t frame_bytes = reader_.frame_bytes();
+        const std::uint64_t frame_bytes = reader_->frame_bytes();
         send_all(ticket.pixels, frame_bytes, true);
-        const bool whole = reader_.confirm(ticket);
+        const bool whole = reader_->confirm(ticket);
         notes_.look();
         notes_.put(ticket.info, std::span(tail_).subspan(kCountersBytes));
         const auto cnt0 = static_cast<std::int64_t>(ticket.info.cnt0);
@@ -294,7 +307,7 @@ class TcpSender::Session {
         }
         if (last_ > 0) {
             resent_until_ = std::max(resent_until_, last_);
-            reader_.rewind(sure_before_);
+            reader_->rewind(sure_before_);
         }
         link_.events_.push(LinkEventKind::disconnected, "lost " + peer() + ": " + why);
         const std::lock_guard lock(link_.mutex_);
@@ -308,14 +321,13 @@ class TcpSender::Session {
     TcpSender& link_;
     std::shared_ptr<StreamFile> file_;
     bool slices_;
-    StreamReader reader_;
+    std::optional<StreamReader> reader_;
     KeywordNotes notes_;
-    std::uint64_t base_;  // count before the first frame of the first connection
     std::vector<std::byte> tail_;
     LossReport lost_;
 
     Descriptor socket_;
-    bool began_ = false;
+    bool first_ = true;  // connection
     bool gone_ = false;
     std::uint64_t sent_bytes_ = 0;  // on this connection
     SentFrames sent_;
