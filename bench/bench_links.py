@@ -1,9 +1,9 @@
 """The fast link: from shared memory to shared memory over the loopback, beside iperf3.
 
-The two ends are two processes, with a stream folder each. iperf3 moves bytes from a buffer to a
-buffer; the link moves frames from a camera's ring to the ring of the copy, and a witness looks at
-every one of them. Both cores of a small machine are busy with that alone, so the pace of the
-frames is that of the link where its speed is measured.
+The two ends are two processes, with a stream folder each. iperf3 moves bytes from a buffer to
+a buffer; the link moves frames from a camera's ring to the ring of the copy, and a witness
+looks at every one of them. Both cores of a small machine are busy with that alone, so the pace
+of the frames is that of the link where its speed is measured.
 """
 
 from __future__ import annotations

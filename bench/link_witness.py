@@ -2,9 +2,9 @@
 
 python link_witness.py FOLDER STREAM LAST_CNT0
 
-Prints {"port": N} first, and at the frame LAST_CNT0, or after PATIENCE_S without a frame, what it
-saw. Every frame carries its counter in the first pixel of each piece of STRIDE pixels, so that a
-piece that is older or newer than the rest of its frame shows.
+Prints {"port": N} first, and at the frame LAST_CNT0, or after PATIENCE_S without a frame, what
+it saw. Every frame carries its counter in the first pixel of each piece of STRIDE pixels, so
+that a piece that is older or newer than the rest of its frame shows.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@
 namespace vampires {
 namespace {
 
+constexpr std::uint64_t kPatience_frames = 3;
+
 // Technical keywords, the acquisition time among them, change with each frame.
 bool same(const std::vector<KeywordEntry>& a, const std::vector<KeywordEntry>& b) noexcept {
     for (std::size_t k = 0; k < a.size(); ++k) {
@@ -35,7 +37,12 @@ bool KeywordNotes::read(std::uint64_t& cnt0) {
 }
 
 void KeywordNotes::look() {
-    if (now_.empty() || load(file_->metadata().cnt0) == looked_at_) return;
+    const std::uint64_t newest = load(file_->metadata().cnt0);
+    if (now_.empty() || newest == looked_at_) return;
+    // While the next frame is written, its keywords may be there already. A writer that never
+    // rests has to be taken as it is.
+    const bool writing = load(file_->metadata().write) != 0;
+    if (writing && newest > looked_at_ && newest - looked_at_ < kPatience_frames) return;
     std::uint64_t cnt0 = 0;
     if (!read(cnt0) && !read(cnt0)) return;
     looked_at_ = cnt0;

@@ -86,6 +86,18 @@ int finish_connect(const Descriptor& socket, std::chrono::milliseconds timeout,
     return error;
 }
 
+// A port of this computer at which nothing listens may be given to the very socket that asks
+// for it, which then talks to itself.
+bool talks_to_itself(const Descriptor& socket) noexcept {
+    sockaddr_storage here = {};
+    sockaddr_storage there = {};
+    socklen_t here_bytes = sizeof here;
+    socklen_t there_bytes = sizeof there;
+    return getsockname(socket.get(), reinterpret_cast<sockaddr*>(&here), &here_bytes) == 0 &&
+           getpeername(socket.get(), reinterpret_cast<sockaddr*>(&there), &there_bytes) == 0 &&
+           here_bytes == there_bytes && std::memcmp(&here, &there, here_bytes) == 0;
+}
+
 }  // namespace
 
 Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
@@ -140,6 +152,7 @@ Descriptor connect_to(const std::string& host, std::uint16_t port,
         if (socket && connect(socket.get(), at->ai_addr, at->ai_addrlen) != 0) {
             failed = errno == EINPROGRESS ? finish_connect(socket, timeout, wake) : errno;
         }
+        if (failed == 0 && talks_to_itself(socket)) failed = ECONNREFUSED;
         if (failed == 0) {
             set_up_connection(socket);
             return socket;

@@ -157,7 +157,6 @@ std::byte* StreamWriter::open_slot(std::uint64_t slice) noexcept {
 void StreamWriter::keep_slot(std::uint64_t slice, std::uint64_t cnt0) noexcept {
     store_fence();
     if (file_->shape().temporal_ring()) store(file_->cnt_array()[slice], cnt0);
-    store(file_->metadata().write, std::uint8_t{0});
 }
 
 void StreamWriter::publish_slot(std::uint64_t slice, std::uint64_t cnt0,

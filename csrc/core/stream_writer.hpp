@@ -57,7 +57,7 @@ class StreamWriter {
     bool set_keyword(const KeywordEntry& entry) noexcept;
     // Replaces all; entries behind the last one are cleared. False when there is no room.
     bool set_keywords(std::span<const KeywordEntry> entries) noexcept;
-    // The slot holds the frame that it held before it was opened.
+    // The slice holds the frame that it held before it was opened.
     void keep_slot(std::uint64_t slice, std::uint64_t cnt0) noexcept;
 
   private:

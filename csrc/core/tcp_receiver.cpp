@@ -11,7 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
-#include <optional>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -50,15 +50,33 @@ std::size_t waiting_bytes(const Descriptor& socket) noexcept {
                : 0;
 }
 
-// Asks the kernel to wake us when so many bytes are there; false when it cannot hold as many.
+// Asks the kernel to wake us when so many bytes are there; false when it cannot hold as many,
+// and then wakes us for any.
 bool wake_at(const Descriptor& socket, std::size_t bytes) noexcept {
     if (bytes > INT32_MAX) return false;
     const int wanted = static_cast<int>(bytes);
     int granted = 0;
     socklen_t length = sizeof granted;
-    return setsockopt(socket.get(), SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof wanted) == 0 &&
-           getsockopt(socket.get(), SOL_SOCKET, SO_RCVLOWAT, &granted, &length) == 0 &&
-           granted == wanted;
+    if (setsockopt(socket.get(), SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof wanted) == 0 &&
+        getsockopt(socket.get(), SOL_SOCKET, SO_RCVLOWAT, &granted, &length) == 0 &&
+        granted == wanted) {
+        return true;
+    }
+    const int any = 1;
+    setsockopt(socket.get(), SOL_SOCKET, SO_RCVLOWAT, &any, sizeof any);
+    return false;
+}
+
+// Reads what the socket holds behind the first `skip` bytes, and leaves all of it there; false
+// where the kernel cannot (before Linux 6.9).
+bool peek_behind(const Descriptor& socket, std::size_t skip, std::span<std::byte> bytes) {
+    if (skip > INT32_MAX) return false;
+    const int offset = static_cast<int>(skip);
+    if (setsockopt(socket.get(), SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset) != 0) {
+        return false;
+    }
+    const ssize_t got = recv(socket.get(), bytes.data(), bytes.size(), MSG_PEEK | MSG_DONTWAIT);
+    return got == static_cast<ssize_t>(bytes.size());
 }
 
 }  // namespace
@@ -87,10 +105,7 @@ class TcpReceiver::Filling {
           slot_(offer_.newest),
           trailer_(offer_.trailer_bytes()),
           frame_ns_(monotonic_now_ns()) {
-        if (!slices()) whole_ = wake_at(socket_, offer_.frame_bytes + trailer_.size());
-    }
-    ~Filling() {
-        if (in_place_) copy_.writer().abandon();
+        wait_for_whole_frames();
     }
     Filling(const Filling&) = delete;
     Filling& operator=(const Filling&) = delete;
@@ -105,11 +120,18 @@ class TcpReceiver::Filling {
     void take() {
         std::size_t taken = 0;
         while (taken < kTurn_bytes) {
-            if (pixels_ == nullptr && !open_frame(taken > 0)) return;
+            if (pixels_ == nullptr) {
+                if (whole_ && waiting_bytes(socket_) >= message_bytes() && take_whole_frame()) {
+                    taken += message_bytes();
+                    continue;
+                }
+                if (whole_ && taken > 0) return;  // the kernel wakes us
+                open_frame();
+            }
             const std::size_t got = receive();
             if (got == 0) return;
             taken += got;
-            if (got_ == offer_.frame_bytes + trailer_.size()) finish_frame();
+            if (got_ == message_bytes()) finish_frame();
         }
     }
     // The same before the end, without waiting.
@@ -117,34 +139,78 @@ class TcpReceiver::Filling {
         const std::int64_t end_ns = monotonic_now_ns() + kLastLook_ns;
         while (monotonic_now_ns() < end_ns) {
             const std::size_t waiting = waiting_bytes(socket_);
-            if (waiting == 0 || (whole_ && waiting < offer_.frame_bytes)) return;
+            if (waiting == 0 || (whole_ && waiting < message_bytes())) return;
             take();
         }
     }
 
   private:
     bool slices() const noexcept { return offer_.shape.naxis == 3; }
+    std::size_t message_bytes() const noexcept { return offer_.frame_bytes + trailer_.size(); }
 
-    // Where the next frame goes; false: it has not come far enough yet.
-    bool open_frame(bool more) {
+    // Of a stream that is one array. Else what comes of a frame goes to its slot at once.
+    void wait_for_whole_frames() noexcept {
+        whole_ = !slices() && wake_at(socket_, message_bytes());
+    }
+
+    void look_after_copy() {
         const std::int64_t now_ns = monotonic_now_ns();
-        if (now_ns - copy_checked_ns_ > kCopyCheck_ns) {
-            copy_checked_ns_ = now_ns;
-            if (!copy_.current()) copy_.adopt(offer_.shape, count_.last());
-        }
-        const bool all_there =
-            whole_ && waiting_bytes(socket_) >= offer_.frame_bytes + trailer_.size();
-        if (slices() || all_there) {
+        if (now_ns - copy_checked_ns_ <= kCopyCheck_ns) return;
+        copy_checked_ns_ = now_ns;
+        if (!copy_.current()) copy_.adopt(offer_.shape, count_.last());
+    }
+
+    // Decides where the next frame goes.
+    void open_frame() {
+        look_after_copy();
+        if (slices()) {
             pixels_ = copy_.writer().open_slot(slot_);
             in_place_ = true;
-        } else if (whole_ && more) {
-            return false;  // the kernel wakes us
-        } else {           // larger than the socket's memory
+        } else {  // the socket's memory is too small, or the kernel too old, for whole ones
+            wake_at(socket_, 1);
             spare_.resize(offer_.frame_bytes);
             pixels_ = spare_.data();
         }
         got_ = 0;
+    }
+
+    // One frame that the socket holds to its end. What it is, is known before the array is
+    // touched, so the newest frame stays there if this one is not to be published.
+    bool take_whole_frame() {
+        if (!peek_behind(socket_, offer_.frame_bytes, trailer_)) return false;
+        const FrameTrailer trailer = parse_trailer(trailer_, offer_);
+        look_after_copy();
+        frame_ns_ = monotonic_now_ns();
+        FrameCount::Verdict verdict;
+        if (!trailer.is_void) verdict = count_.next(trailer.cnt0);
+        link_.void_ += trailer.is_void;
+        link_.duplicates_ += verdict.duplicate;
+        if (trailer.is_void || verdict.duplicate) {
+            discard(message_bytes());
+            return true;
+        }
+        pixels_ = copy_.writer().open_slot(0);
+        in_place_ = true;
+        got_ = 0;
+        while (got_ < message_bytes()) {
+            if (receive() == 0) throw Disconnected{"what had come is there no more"};
+        }
+        parse_trailer(trailer_, offer_);  // it came again, as it was sent
+        pixels_ = nullptr;
+        in_place_ = false;
+        got_ = 0;
+        publish(trailer, verdict.lost);
         return true;
+    }
+
+    // Takes so many bytes out of the socket, to nowhere.
+    void discard(std::size_t bytes) {
+        while (bytes > 0) {
+            const ssize_t got = recv(socket_.get(), nullptr, bytes, MSG_TRUNC | MSG_DONTWAIT);
+            if (got <= 0) throw Disconnected{"what had come is there no more"};
+            link_.bytes_ += static_cast<std::uint64_t>(got);
+            bytes -= static_cast<std::size_t>(got);
+        }
     }
 
     // Bytes that came; 0 when there are none now.
@@ -179,15 +245,15 @@ class TcpReceiver::Filling {
         const bool in_place = std::exchange(in_place_, false);
         got_ = 0;
         frame_ns_ = monotonic_now_ns();
+        if (!in_place) wait_for_whole_frames();
         if (trailer.is_void) {
             ++link_.void_;
-            if (in_place) copy_.writer().abandon();
             return;
         }
         const FrameCount::Verdict verdict = count_.next(trailer.cnt0);
         if (verdict.duplicate) {
             ++link_.duplicates_;
-            if (in_place && trailer.slice == slot_) {
+            if (trailer.slice == slot_ && in_place) {
                 copy_.writer().keep_slot(slot_, trailer.cnt0);
             }
             slot_ = (trailer.slice + 1) % offer_.slots;

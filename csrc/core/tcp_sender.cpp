@@ -32,6 +32,8 @@ constexpr milliseconds kConnectPause(100);
 constexpr milliseconds kConnectTimeout(400);
 constexpr milliseconds kFrameWait(20);
 constexpr std::int64_t kHealthInterval_ns = 200'000'000;
+constexpr std::int64_t kHandOverPatience_ns = 2'000'000'000;
+constexpr std::int64_t kLastFramesPatience_ns = 10'000'000'000;
 constexpr std::int64_t kStopPatience_ns = 500'000'000;
 // A connection that ends so soon was not wanted: another one at once would not be either.
 constexpr std::int64_t kBriefConnection_ns = 1'000'000'000;
@@ -121,13 +123,25 @@ class TcpSender::Session {
             if (socket_ || link_.wake_.is_set()) return;
             if (error != reported) link_.fail("cannot connect to " + peer() + ": " + error);
             reported = error;
-            // The old frames may still go out; without a connection there is no hurry.
-            if (file_->fate() != FileFate::same) {
-                gone_ = true;
-                return;
-            }
-            if (wait(kConnectPause)) return;
+            if (given_up() || wait(kConnectPause)) return;
         }
+    }
+
+    // A stream that was replaced is kept for its last frames, but not for long.
+    bool given_up() {
+        if (file_->fate() == FileFate::same) return false;
+        const std::int64_t now_ns = monotonic_now_ns();
+        if (replaced_ns_ == 0) replaced_ns_ = now_ns;
+        if (reader_ && now_ns - replaced_ns_ < kLastFramesPatience_ns) return false;
+        gone_ = true;
+        if (!reader_) return true;
+        const std::uint64_t sent = std::max(reader_->last_cnt0(), resent_until_);
+        const std::uint64_t newest = load(file_->metadata().cnt0);
+        const std::uint64_t unsent = newest > sent && reader_->unread() > 0 ? newest - sent : 0;
+        link_.lost_ += unsent;
+        lost_.add(unsent);
+        lost_.flush(link_.events_);
+        return true;
     }
 
     // Waits, and looks at keywords meanwhile. True when the link is to stop.
@@ -166,6 +180,7 @@ class TcpSender::Session {
                     send_next();
                     break;
                 case Wake::gone:
+                    hand_over();
                     gone_ = true;
                     link_.events_.push(LinkEventKind::stream, "stream '" + file_->name() +
                                                                   "' is gone; waiting for it");
@@ -176,6 +191,27 @@ class TcpSender::Session {
         }
         drain();
         lost_.flush(link_.events_);
+    }
+
+    // Ends the connection, and sees to it that all that was sent has come to the far end.
+    void hand_over() {
+        lost_.flush(link_.events_);
+        shutdown(socket_.get(), SHUT_WR);
+        const std::int64_t end_ns = monotonic_now_ns() + kHandOverPatience_ns;
+        while (unacknowledged_bytes(socket_) > 0) {
+            char ignored[256];
+            const ssize_t got = recv(socket_.get(), ignored, sizeof ignored, MSG_DONTWAIT);
+            if (got < 0 && errno != EAGAIN && errno != EINTR) {
+                throw Disconnected{std::strerror(errno)};
+            }
+            if (link_.wake_.wait(milliseconds(1))) return;
+            if (monotonic_now_ns() > end_ns)
+                throw Disconnected{"its last frames did not arrive"};
+        }
+        int error = 0;
+        socklen_t length = sizeof error;
+        getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+        if (error != 0) throw Disconnected{std::strerror(error)};
     }
 
     // Before the end: what was published until now, as far as the receiver takes it at once.
@@ -337,6 +373,7 @@ class TcpSender::Session {
     std::uint64_t sure_before_ = 0;
     std::int64_t health_checked_ns_ = 0;
     std::int64_t stop_seen_ns_ = 0;
+    std::int64_t replaced_ns_ = 0;  // when the file was first seen to be another
 };
 
 TcpSender::TcpSender(TcpSenderConfig config) : config_(std::move(config)) {
