@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -177,3 +179,56 @@ def test_a_pool_is_found_by_the_name_of_its_pattern(pattern):
 def test_a_pool_that_cannot_be_is_an_error_that_says_what_can(arguments, text):
     with pytest.raises(ValueError, match=text):
         simulated_sky.frame_pool(*arguments)
+
+
+def sharpness(frames: np.ndarray) -> float:
+    """Sum of squares over square of the sum, of what is above the bias."""
+    light = frames.astype(np.float64) - np.median(frames)
+    return float((light**2).sum() / light.sum() ** 2)
+
+
+@pytest.mark.parametrize("where", [(160, 160), "MBI_REDUCED"])
+def test_stars_widen_on_both_sides_of_the_focus(where):
+    def seen(defocus_nm: float) -> float:
+        return sharpness(
+            simulated_sky.sky_pool(where, 1, "float32", 0, frames=1, defocus_nm=defocus_nm)
+        )
+
+    for side in (-1, 1):
+        row = [seen(side * nm) for nm in (0, 60, 120, 240, 480)]
+        assert all(near > 1.05 * far for near, far in itertools.pairwise(row))
+    assert seen(-100) == pytest.approx(seen(100), rel=0.3)
+
+
+def test_defocus_is_given_as_the_rms_of_the_wavefront_over_a_full_pupil():
+    z4 = simulated_sky._defocus(400)
+    axis = (np.arange(400) + 0.5) / 200 - 1
+    inside = axis[None, :] ** 2 + axis[:, None] ** 2 < 1
+    assert z4[inside].std() == pytest.approx(1.0, rel=1e-2)
+    assert z4[inside].mean() == pytest.approx(0.0, abs=1e-2)
+
+
+def test_light_is_not_lost_out_of_focus():
+    sharp, wide = (
+        simulated_sky.sky_pool("ONEARC", 1, "float64", 0, frames=1, defocus_nm=nm)
+        for nm in (0.0, 300.0)
+    )
+    dark = cameras.BIAS_ADU
+    assert (wide - dark).sum() == pytest.approx((sharp - dark).sum(), rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "complex64"])
+def test_a_pool_may_be_put_into_memory_that_is_there(dtype):
+    expected = simulated_sky.sky_pool((24, 20), 1, dtype, 7, defocus_nm=55.0)
+    memory = np.zeros_like(expected)
+    pool = simulated_sky.sky_pool((24, 20), 1, dtype, 7, defocus_nm=55.0, out=memory)
+    assert pool is memory
+    assert np.array_equal(memory, expected)
+
+
+def test_a_pupil_image_has_no_focus():
+    pupils = [
+        simulated_sky.sky_pool("PUPIL", 1, "uint16", 0, frames=1, defocus_nm=nm)
+        for nm in (0.0, 500.0)
+    ]
+    assert np.array_equal(*pupils)

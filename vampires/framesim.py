@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from vampires import cameras, frame_stamp, simulated_sky
+from vampires.framesim_focus import FocusOptions, Scene, focus_keywords, quantised
+from vampires.sky_renderer import SkyOptions
 
 _NS_PER_S = 1_000_000_000
 _START_DELAY_NS = 5_000_000  # from run() to the first frame
@@ -48,7 +50,8 @@ class Stop(Protocol):
 
 @dataclass(frozen=True)
 class CameraOptions:
-    """A simulated camera. mode_or_shape: a camera mode or (ny, nx); fps 0: no pause at all."""
+    """A simulated camera. mode_or_shape: a camera mode or (ny, nx); fps 0: no pause at all;
+    focus None: it has none to set, and the stars are sharp."""
 
     stream: str
     mode_or_shape: str | tuple[int, int] = "MBI"
@@ -59,6 +62,7 @@ class CameraOptions:
     jitter_us: float = 0.0
     exptime_s: float | None = None
     seed: int = 0
+    focus: FocusOptions | None = None
 
     @property
     def camera(self) -> int:
@@ -74,6 +78,11 @@ class CameraOptions:
     def frame_bytes(self) -> int:
         """Bytes of a frame."""
         return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
+
+    @property
+    def sky(self) -> SkyOptions:
+        """What the frames of all focuses have in common."""
+        return SkyOptions(self.mode_or_shape, self.camera, self.dtype, self.seed)
 
     @property
     def mean_fps(self) -> float:
@@ -155,7 +164,8 @@ def _core_sleep_until_ns(time_ns: int) -> None:
 class SimulatedCamera:
     """Publishes the frames of a pool, stamped with their number, on a stream.
 
-    The frame with counter cnt0 is frame_stamp.expected_frame(pool, cnt0). Its acquisition time
+    The frame with counter cnt0 is frame_stamp.expected_frame(pool, cnt0), with the pool of its
+    focus. Its acquisition time
     (the stream's atime and the keyword _MAQTIME, in microseconds, cut) is the time at which it
     was due, as a hardware trigger would give it. A camera that is late catches up: no frame is
     left out.
@@ -171,11 +181,18 @@ class SimulatedCamera:
         """Makes the pool, in a second or two. ValueError for options that are wrong."""
         frame_stamp.check_stampable(options.shape, options.dtype)
         self.options = options
-        self.pool = simulated_sky.frame_pool(
-            options.pattern, options.mode_or_shape, options.camera, options.dtype, options.seed
-        )
+        self._scene = _first_scene(options)
         self._now_ns = now_ns
         self._sleep_until_ns = sleep_until_ns
+
+    @property
+    def pool(self) -> np.ndarray:
+        """The pool [P, ny, nx] of the frames that it publishes now."""
+        return self._scene.pool
+
+    def show(self, scene: Scene) -> None:
+        """Publishes the frames of another scene from the next frame on; from any thread."""
+        self._scene = scene
 
     def run(
         self,
@@ -221,11 +238,12 @@ class SimulatedCamera:
 
     def _publish(self, writer: StreamWriter, cnt0: int, acquired_ns: int) -> int:
         slot = writer.next_slot()
-        np.copyto(slot, self.pool[cnt0 % len(self.pool)])
+        scene = self._scene  # pixels and keywords of the same
+        np.copyto(slot, scene.pool[cnt0 % len(scene.pool)])
         frame_stamp.stamp(slot, cnt0)
         return writer.publish(
             acquired_ns=acquired_ns,
-            keywords={"_MAQTIME": (acquired_ns // 1000, _MAQTIME_COMMENT)},
+            keywords={"_MAQTIME": (acquired_ns // 1000, _MAQTIME_COMMENT), **scene.keywords},
         )
 
     def _summary(self, frames: int, elapsed_ns: int, max_late_ns: int) -> RunSummary:
@@ -239,6 +257,19 @@ class SimulatedCamera:
             mb_per_s=rate_hz * self.options.frame_bytes / 1e6,
             max_late_us=max_late_ns / 1e3,
         )
+
+
+def _first_scene(options: CameraOptions) -> Scene:
+    focus = options.focus
+    pool = simulated_sky.frame_pool(
+        options.pattern,
+        options.mode_or_shape,
+        options.camera,
+        options.dtype,
+        options.seed,
+        defocus_nm=focus.start_defocus_nm if focus else 0.0,
+    )
+    return Scene(pool, focus_keywords(quantised(focus.start_mm)) if focus else {})
 
 
 def _schedule(options: CameraOptions, start_ns: int) -> FrameSchedule | None:
@@ -283,6 +314,7 @@ def camera_keywords(options: CameraOptions) -> Keywords:
         "OBS-MOD": (_observing_mode(mode, options.flc_jitter_us > 0), "observing mode"),
         "BUNIT": ("adu", "unit of the pixel values"),
         "_MAQTIME": (0, _MAQTIME_COMMENT),
+        **(focus_keywords(quantised(options.focus.start_mm)) if options.focus else {}),
     }
 
 

@@ -8,9 +8,10 @@ random numbers and Fourier transforms it uses.
 The star passes an 8 m telescope (central obscuration and four spiders) with a residual
 wavefront error that drifts across the pupil and comes round after P frames. The image is the
 Fourier transform of the pupil: the core is lambda/D wide and has its rings, and the speckles
-around it move from frame to frame and scale with wavelength. Light is counted in electrons
-(Poisson), then read noise, gain and bias of the detector are applied. Flux and positions of the
-fields are chosen to look right; they are not measured.
+around it move from frame to frame and scale with wavelength; out of focus it widens into an
+image of the pupil. Light is counted in electrons (Poisson), then read noise, gain and bias of
+the detector are applied. Flux and positions of the fields are chosen to look right; they are
+not measured.
 """
 
 from __future__ import annotations
@@ -89,11 +90,16 @@ def sky_pool(
     *,
     readout: str = "FAST",
     frames: int | None = None,
+    defocus_nm: float = 0.0,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Frames of a star in a camera mode, or centred in frames of the shape (ny, nx).
 
     Four fields in MBI, three in MBI_REDUCED, an image of the pupil in PUPIL, one star in all
-    other modes. frames: size of the pool, by default pool_frames.
+    other modes. frames: size of the pool, by default pool_frames. defocus_nm: how far the
+    camera is out of focus, as the rms of the wavefront error that this is over a full pupil
+    (the Zernike polynomial Z4); a pupil image does not change with it. out: where to put the
+    pool, an array like the one returned.
 
     Returns [P, ny, nx] in adu, C-contiguous. Integer types are rounded and clipped to their
     range; the 8-bit ones hold adu / 16. Complex frames hold the image in the real part and the
@@ -107,10 +113,10 @@ def sky_pool(
     random = np.random.default_rng([seed, camera])
     screen = _wavefront_screen(random)
     dark_e = chip.dark_e_per_s * EXPOSURE_S
-    pool = np.empty((n_frames, *shape), pixel_type)
+    pool = np.empty((n_frames, *shape), pixel_type) if out is None else out
     for index in range(n_frames):
         drifted = np.roll(screen, index * _SCREEN_PIXELS // n_frames, axis=1)
-        light = _light(mode_or_shape, camera, shape, drifted)
+        light = _light(mode_or_shape, camera, shape, drifted, defocus_nm)
         light += dark_e
         adu = _expose(light, chip, random)
         _store_adu(adu, pool[index])
@@ -151,10 +157,15 @@ def frame_pool(
     camera: int = 1,
     dtype: npt.DTypeLike = "uint16",
     seed: int = 0,
+    *,
+    defocus_nm: float = 0.0,
 ) -> np.ndarray:
-    """The pool of a pattern, "sky" or "counter", with the default number of frames."""
+    """The pool of a pattern, "sky" or "counter", with the default number of frames.
+
+    defocus_nm is for the sky, as in sky_pool.
+    """
     if pattern == "sky":
-        return sky_pool(mode_or_shape, camera, dtype, seed)
+        return sky_pool(mode_or_shape, camera, dtype, seed, defocus_nm=defocus_nm)
     if pattern == "counter":
         return counter_pool(frame_shape(mode_or_shape, camera), dtype)
     raise ValueError(f"no pattern {pattern!r}: expected sky or counter")
@@ -217,14 +228,25 @@ def _pupil(n: int) -> np.ndarray:
     return ((radius < 1) & (radius > OBSCURATION) & ~spiders).astype(np.float32)
 
 
-def _star_image(screen: np.ndarray, wavelength_nm: float, scale_mas: float) -> np.ndarray:
+def _defocus(n: int) -> np.ndarray:
+    """The Zernike polynomial Z4 on a pupil [n, n]: its rms over the full circle is 1."""
+    axis = (np.arange(n) + 0.5) / n * 2 - 1
+    return math.sqrt(3) * (2 * (axis[None, :] ** 2 + axis[:, None] ** 2) - 1)
+
+
+def _star_image(
+    screen: np.ndarray, wavelength_nm: float, scale_mas: float, defocus_nm: float = 0.0
+) -> np.ndarray:
     """The star through the wavefront screen, [512, 512], its sum 1, centred on [256, 256]."""
     n = _FIELD_PIXELS
     # The Fourier transform of n pixels has lambda/D = n / pupil pixels.
     lambda_over_d = wavelength_nm * 1e-9 / TELESCOPE_M / (scale_mas * _MILLIARCSEC)
     n_pupil = round(n / lambda_over_d)
     sample = np.arange(n_pupil) * _pupil_pixels_max() // n_pupil
-    phase = screen[np.ix_(sample, sample)] * (2 * np.pi / wavelength_nm)
+    path_nm = screen[np.ix_(sample, sample)]
+    if defocus_nm:
+        path_nm = path_nm + defocus_nm * _defocus(n_pupil)
+    phase = path_nm * (2 * np.pi / wavelength_nm)
     field = np.zeros((n, n), np.complex128)
     field[:n_pupil, :n_pupil] = _pupil(n_pupil) * np.exp(1j * phase)
     image = np.abs(np.fft.fftshift(np.fft.fft2(field))) ** 2
@@ -236,6 +258,7 @@ def _light(
     camera: int,
     shape: tuple[int, int],
     screen: np.ndarray,
+    defocus_nm: float,
 ) -> np.ndarray:
     """Mean electrons of each pixel of a frame, [ny, nx] float64."""
     light = np.zeros(shape)
@@ -249,7 +272,7 @@ def _light(
     first = _FIELD_PIXELS // 2 - side // 2
     cut = slice(first, first + side)
     for star in star_fields(mode_or_shape, camera):
-        image = _star_image(screen, star.wavelength_nm, scale_mas)[cut, cut]
+        image = _star_image(screen, star.wavelength_nm, scale_mas, defocus_nm)[cut, cut]
         electrons = image * (STAR_ELECTRONS * star.brightness) + FIELD_ELECTRONS
         _add_centred(light, electrons, star.x, star.y)
     return light

@@ -76,8 +76,7 @@ cdef class Throttle:
             return 0
         now_ns = _bounded(now_ns)
         self._follow_step_back(now_ns)
-        cdef int64_t due_ns = self._due_ns + (self._due_fraction > 0.0)
-        return max(max(due_ns, self._cap_ns) - now_ns, <int64_t>0)
+        return max(max(self._next_due_ns(), self._cap_ns) - now_ns, <int64_t>0)
 
     def sent(self, int64_t now_ns, int64_t size_bytes) -> None:
         """To be told of each frame that is sent, now, in a message of that size.
@@ -89,7 +88,7 @@ cdef class Throttle:
         now_ns = _bounded(now_ns)
         if self._has_sent:
             self._follow_step_back(now_ns)
-        if not self._has_sent or self._due_ns > now_ns:
+        if not self._has_sent or self._next_due_ns() > now_ns:
             self._set_due(now_ns)
         elif self._due_ns < now_ns - self._interval_ns:
             self._set_due(now_ns - self._interval_ns)
@@ -114,6 +113,10 @@ cdef class Throttle:
                 return False
         self._admitted = cnt0
         return True
+
+    cdef int64_t _next_due_ns(self) noexcept:
+        """The first whole ns at which the next frame is due."""
+        return self._due_ns + (self._due_fraction > 0.0)
 
     cdef void _set_due(self, int64_t due_ns) noexcept:
         self._due_ns = due_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -20,6 +21,16 @@ from vampires.commands.common import (
     setup_signals,
     user_errors,
 )
+from vampires.fps import FPSError
+from vampires.framesim_focus import (
+    KEYWORD,
+    LIMIT_MM,
+    PARAMETER,
+    PREFIX,
+    FocusOptions,
+    FocusStage,
+    fps_name,
+)
 from vampires.simulated_sky import STREAM_DTYPES
 
 PROG = "vampires-framesim"
@@ -33,7 +44,8 @@ frames it got. Ctrl-C or SIGTERM ends the camera and removes the stream."""
 EXAMPLE = f"""\
   {PROG} vcam1                                   multiband imaging at 57 Hz until Ctrl-C
   {PROG} vcam2 --mode STANDARD --fps 500 --seconds 10 --json
-  {PROG} test1 --shape 100 120 --dtype float32 --fps 0 --frames 1000 --pattern counter"""
+  {PROG} test1 --shape 100 120 --dtype float32 --fps 0 --frames 1000 --pattern counter
+  {PROG} vcam1 --focus 1.2 --focus-best -0.4     out of focus, until somebody sets it"""
 
 
 def _rate(text: str) -> Fraction:
@@ -55,6 +67,19 @@ def _mode(text: str) -> str:
             f"no camera mode {text!r}: expected one of {', '.join(MODES)}"
         )
     return text.upper()
+
+
+def _focus_mm(text: str) -> float:
+    """A place of the focus stage."""
+    try:
+        focus_mm = float(text)
+    except ValueError:
+        focus_mm = float("nan")
+    if not abs(focus_mm) <= LIMIT_MM:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected mm, a number from {-LIMIT_MM:g} to {LIMIT_MM:g}"
+        )
+    return focus_mm
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,6 +125,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="the keyword EXPTIME, 1/fps if not given; the images stay the same",
     )
+    add(
+        "--focus",
+        type=_focus_mm,
+        nargs="?",
+        const=0.0,
+        metavar="START",
+        help=f"gives the camera a focus: the parameter {PARAMETER!r} of the FPS"
+        f" {PREFIX}STREAM, mm, which may be set while it runs; {KEYWORD} is that of each frame",
+    )
+    add(
+        "--focus-best",
+        type=_focus_mm,
+        metavar="MM",
+        help="where the stars are sharpest, with --focus; 0 if not given",
+    )
     add("--seed", type=number_in(int, 0), default=0, help="of the noise and the jitter")
     add(
         "--json",
@@ -110,6 +150,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--keep", action="store_true", help="leave the stream behind at the end")
     add("--replace", action="store_true", help="take the place of a camera that is running")
     return parser
+
+
+def _focus(arguments: argparse.Namespace) -> FocusOptions | None:
+    """The focus asked for. UserError where it would have nothing to do."""
+    if arguments.focus is None:
+        if arguments.focus_best is not None:
+            raise UserError("--focus-best is for a camera with a focus: give --focus as well")
+        return None
+    if arguments.pattern != "sky" or arguments.mode == "PUPIL":
+        raise UserError(
+            "--focus changes images of stars: take it with --pattern sky and a mode other "
+            "than PUPIL"
+        )
+    return FocusOptions(arguments.focus, arguments.focus_best or 0.0)
 
 
 def _options(arguments: argparse.Namespace) -> framesim.CameraOptions:
@@ -123,6 +177,7 @@ def _options(arguments: argparse.Namespace) -> framesim.CameraOptions:
         jitter_us=arguments.jitter_us,
         exptime_s=arguments.exptime,
         seed=arguments.seed,
+        focus=_focus(arguments),
     )
 
 
@@ -133,7 +188,8 @@ def _start_line(options: framesim.CameraOptions, ring: int, path: str) -> str:
         mb_per_s = options.mean_fps * options.frame_bytes / 1e6
         rate = f"{options.mean_fps:g} Hz, {mb_per_s:.1f} MB/s"
     slots = f"ring of {ring} frames" if ring else "no ring"
-    return f"{options.stream}: {ny} x {nx} {options.dtype}, {rate}, {slots}, {path}"
+    focus = f", focus in the FPS {fps_name(options.stream)}" if options.focus else ""
+    return f"{options.stream}: {ny} x {nx} {options.dtype}, {rate}, {slots}{focus}, {path}"
 
 
 def _end_line(summary: framesim.RunSummary) -> str:
@@ -171,6 +227,23 @@ def _open(options: framesim.CameraOptions, ring: int) -> tuple[framesim.Simulate
         raise UserError(str(error)) from error
 
 
+def _follow_focus(
+    camera: framesim.SimulatedCamera,
+) -> contextlib.AbstractContextManager[Any]:
+    """What moves the focus of the camera while it runs; nothing without one. UserError."""
+    options = camera.options
+    if options.focus is None:
+        return contextlib.nullcontext()
+
+    def say(line: str) -> None:
+        print(f"{PROG}: {line}", file=sys.stderr, flush=True)
+
+    try:
+        return FocusStage(options.stream, options.sky, options.focus, camera.show, say)
+    except (FPSError, OSError) as error:
+        raise UserError(str(error)) from error
+
+
 @user_errors(PROG)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command. Returns the exit code: 0, or 2 for a mistake of the user."""
@@ -181,14 +254,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     with setup_signals() as stop:
         camera, stream = _open(options, arguments.ring)
         try:
-            line = _start_line(options, arguments.ring, stream.path)
-            print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True)
-            summary = camera.run(
-                stream,
-                stop,
-                frames=arguments.frames,
-                seconds=arguments.seconds,
-            )
+            with _follow_focus(camera):
+                line = _start_line(options, arguments.ring, stream.path)
+                print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True)
+                summary = camera.run(
+                    stream,
+                    stop,
+                    frames=arguments.frames,
+                    seconds=arguments.seconds,
+                )
         finally:
             if not arguments.keep:
                 stream.remove()
