@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vampires.fps import FPS
     from vampires.stream import Stream
+    from vampires.subscription import subscribe
 
-__all__ = ["FPS", "Stream"]
+__all__ = ["FPS", "Stream", "subscribe"]
 
 
 if not TYPE_CHECKING:
@@ -26,4 +27,8 @@ if not TYPE_CHECKING:
             from vampires.stream import Stream
 
             return Stream
+        if name == "subscribe":
+            from vampires.subscription import subscribe
+
+            return subscribe
         raise AttributeError(f"module 'vampires' has no attribute {name!r}")
