@@ -154,6 +154,6 @@ def test_a_reader_that_is_gone_or_reads_no_more_holds_nobody_up() -> None:
     with open(writing, "w") as file:
         line = "x" * 1000
         for _ in range(200):  # more than a pipe holds
-            link_report._print_if_read(line, file)
+            link_report.print_if_read(line, file)
         os.close(reading)
-        link_report._print_if_read(line, file)
+        link_report.print_if_read(line, file)

@@ -98,7 +98,7 @@ class LinkReport:
 
     def say(self, text: str) -> None:
         """A line on standard error."""
-        _print_if_read(f"{self._prog}: {text}", sys.stderr)
+        print_if_read(f"{self._prog}: {text}", sys.stderr)
 
     def tell(self, events: list[tuple[str, str]]) -> None:
         """A line for each event."""
@@ -123,7 +123,7 @@ class LinkReport:
     def _print_object(self, status: Status, now_s: float) -> None:
         rates = self._object_rates.since_last(status, now_s)
         text = json.dumps(status_object(status, *rates, time.time_ns()))
-        _print_if_read(text, sys.stdout)
+        print_if_read(text, sys.stdout)
 
     def _say_state(self, status: Status, now_s: float) -> None:
         rate_hz, mb_per_s = self._line_rates.since_last(status, now_s)
@@ -148,7 +148,7 @@ def run_link(link: Link, stop: Stop, report: LinkReport) -> None:
         report.end(link.status(), time.monotonic())
 
 
-def _print_if_read(line: str, file: TextIO | None) -> None:
+def print_if_read(line: str, file: TextIO | None) -> None:
     """A line, unless whoever should read it is gone or lets the pipe fill up: a link does not
     wait for that, and does not end for it."""
     if file is None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import select
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from typing import Any
 
+from vampires.link_report import print_if_read
 from vampires.times import iso_utc
 
 _REPEAT_S = 10.0  # between two lines about the same matter
@@ -124,7 +123,7 @@ class Report:
 
     def say(self, line: str) -> None:
         """A line on standard error."""
-        _print_if_read(f"{self._prog}: {line}", sys.stderr)
+        print_if_read(f"{self._prog}: {line}", sys.stderr)
 
     def look(self, status: Callable[[], Status]) -> None:
         """Prints what is due; to be called often."""
@@ -144,24 +143,10 @@ class Report:
 
     def _print_object(self, status: Status) -> None:
         text = json.dumps({"time": iso_utc(time.time_ns(), 3) + "Z", **status})
-        _print_if_read(text, sys.stdout)
+        print_if_read(text, sys.stdout)
 
     def _say_state(self, status: Status) -> None:
         news = (status["fps"] > 0, *(status.get(name) for name in _NEWS))
         if news != self._said and not self._as_json:
             self.say(self._line(status))
         self._said = news
-
-
-def _print_if_read(line: str, file: TextIO | None) -> None:
-    """A line, unless whoever should read it is gone or lets the pipe fill up: a link does not
-    wait for that, and does not end for it."""
-    if file is None:
-        return
-    try:
-        poll = select.poll()
-        poll.register(file.fileno(), select.POLLOUT)
-        if poll.poll(0):
-            os.write(file.fileno(), f"{line}\n".encode(errors="backslashreplace"))
-    except OSError:  # gone, or a disk that is full
-        pass
