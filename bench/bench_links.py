@@ -84,7 +84,7 @@ class NearEnd:
             if self.camera.cnt0 - link.status()["cnt0"] < self.ring - 3:
                 self.publish()
             else:
-                time.sleep(20e-6)
+                time.sleep(400e-6)
 
     def publish_at(self, rate_hz: float, last: int) -> None:
         """At an exact rate, whatever the link does."""

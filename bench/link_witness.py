@@ -18,7 +18,7 @@ import numpy as np
 from vampires import _core
 from vampires.stream import Stream, StreamError, StreamGone
 
-STRIDE = 4096
+STRIDE = 16384
 PATIENCE_S = 5.0
 LOOPBACK = (bytes(10) + b"\xff\xff\x7f\x00\x00\x01", 128)
 

@@ -42,9 +42,14 @@ void set_option(const Descriptor& socket, int level, int option, int value) noex
     setsockopt(socket.get(), level, option, &value, sizeof value);
 }
 
+// Bytes that wait in the kernel to be sent. Frames are better off in the camera's ring, where
+// they are still in the processor's cache: megabytes in the kernel cost a third of the speed.
+constexpr int kUnsent_bytes = 512 * 1024;
+
 // A peer that vanished without a word is noticed in a few seconds, also while nothing is sent.
 void set_up_connection(const Descriptor& socket) noexcept {
     set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, kUnsent_bytes);
     set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
     set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, 1);
     set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, 1);

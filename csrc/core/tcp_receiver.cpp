@@ -36,6 +36,7 @@ constexpr std::size_t kMostVisitors = 16;
 constexpr std::int64_t kIdle_ns = 5 * kSecond_ns;
 constexpr std::int64_t kCopyCheck_ns = kSecond_ns / 2;
 constexpr std::int64_t kLastLook_ns = 300'000'000;
+constexpr std::size_t kGulp_bytes = std::size_t{1} << 20;
 // Taken from one connection before the others are looked at.
 constexpr std::size_t kTurn_bytes = std::size_t{16} << 20;
 
@@ -129,7 +130,10 @@ class TcpReceiver::Filling {
                 open_frame();
             }
             const std::size_t got = receive();
-            if (got == 0) return;
+            if (got == 0) {
+                wake_later();
+                return;
+            }
             taken += got;
             if (got_ == message_bytes()) finish_frame();
         }
@@ -151,6 +155,15 @@ class TcpReceiver::Filling {
     // Of a stream that is one array. Else what comes of a frame goes to its slot at once.
     void wait_for_whole_frames() noexcept {
         whole_ = !slices() && wake_at(socket_, message_bytes());
+    }
+
+    // Being woken for every segment costs both ends more than the copying; a frame's end is
+    // never waited for.
+    void wake_later() noexcept {
+        if (!slices()) return;
+        const std::size_t wanted = std::min(message_bytes() - got_, kGulp_bytes);
+        if (wanted != wake_bytes_) wake_at(socket_, wanted);
+        wake_bytes_ = wanted;
     }
 
     void look_after_copy() {
@@ -291,6 +304,7 @@ class TcpReceiver::Filling {
     std::byte* pixels_ = nullptr;  // where it goes; null between frames
     bool in_place_ = false;        // that is the slot itself
     std::size_t got_ = 0;          // of pixels and trailer
+    std::size_t wake_bytes_ = 1;   // the kernel wakes us at so many
     std::vector<std::byte> trailer_;
     std::vector<std::byte> spare_;
     std::int64_t frame_ns_;  // when the last frame came
