@@ -44,6 +44,8 @@ class FrameCount {
     }
 
     std::uint64_t last() const noexcept { return last_; }
+    // The next frame may well be one that was taken before.
+    bool repeats() const noexcept { return again_; }
 
   private:
     // Beyond this a counter was set, not counted: days at any rate a camera has.

@@ -176,11 +176,11 @@ class TcpReceiver::Filling {
     // Decides where the next frame goes.
     void open_frame() {
         look_after_copy();
-        if (slices()) {
+        if (slices() && !count_.repeats()) {
             pixels_ = copy_.writer().open_slot(slot_);
             in_place_ = true;
-        } else {  // the socket's memory is too small, or the kernel too old, for whole ones
-            wake_at(socket_, 1);
+        } else {  // a frame that readers may be looking at, or one that the socket cannot hold
+            if (!slices()) wake_at(socket_, 1);
             spare_.resize(offer_.frame_bytes);
             pixels_ = spare_.data();
         }
@@ -258,7 +258,7 @@ class TcpReceiver::Filling {
         const bool in_place = std::exchange(in_place_, false);
         got_ = 0;
         frame_ns_ = monotonic_now_ns();
-        if (!in_place) wait_for_whole_frames();
+        if (!slices() && !in_place) wait_for_whole_frames();
         if (trailer.is_void) {
             ++link_.void_;
             return;
