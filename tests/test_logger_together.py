@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from logger_process import Camera
-from test_logger_fps import RunProcess
+from test_logger_fps import RunProcess, wait_until
 
 from vampires import logger_control as loggers
 
@@ -22,6 +22,7 @@ RATE_HZ = 500
 CYCLES = 100
 STREAMS = ("vcam1", "vcam2")
 JITTER_NS = 20_000
+BETWEEN_FRAMES = loggers.between_frames
 
 
 class TriggeredCameras(threading.Thread):
@@ -98,6 +99,44 @@ def test_whole_cubes_end_with_the_same_frame_too(crew: list[RunProcess]) -> None
         one, two = (span(o) for o in loggers.pause(STREAMS, whole_cube=True))
         assert one == two
         assert (one[1] - one[0] + 1) % 37 == 0
+
+
+def test_a_start_with_the_very_first_frames_waits_until_their_rate_is_known(
+    crew: list[RunProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[list[tuple[float, int]]] = []
+
+    def between_frames(soonest_ns: int, frames: list[tuple[float, int]]) -> int:
+        chosen.append(list(frames))
+        return BETWEEN_FRAMES(soonest_ns, frames)
+
+    monkeypatch.setattr(loggers, "between_frames", between_frames)
+    for process in crew:
+        wait_until(lambda process=process: process.fps["newestns"] > 0, "a frame")
+    loggers.start(STREAMS)
+    one, two = (span(o) for o in loggers.pause(STREAMS))
+    assert one == two
+    for frames in chosen:
+        assert [1e9 / period_ns for period_ns, _ in frames] == [
+            pytest.approx(RATE_HZ, rel=0.01)
+        ] * 2
+
+
+def test_a_rate_is_told_only_when_it_says_when_the_next_frames_come(
+    start_command: Any, shm_dir: Path, tmp_path: Path
+) -> None:
+    camera = Camera("vcam1", keywords={"_MAQTIME": (0, "us")})
+    process = RunProcess(start_command, "vcam1", tmp_path).start()
+    fps, began_ns = process.fps, time.time_ns()
+    for cnt0 in (1, 2):
+        camera.send(1, acquired_ns=began_ns + cnt0 * 2_000_000)
+        wait_until(lambda cnt0=cnt0: fps["newestcnt0"] == cnt0)
+    assert fps["rate"] == 0.0
+    camera.send(1, acquired_ns=began_ns + 202_000_000)
+    wait_until(lambda: fps["rate"] > 0)
+    assert fps["rate"] == pytest.approx(10, rel=0.01)  # the third frame, 0.2 s after the first
+    fps.close()
+    camera.stream.close()
 
 
 def test_the_one_that_can_start_does_and_the_other_is_told(crew: list[RunProcess]) -> None:

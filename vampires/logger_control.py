@@ -28,6 +28,8 @@ POLL_S = 0.002
 LEAD_S = 0.1
 # From an order to the moment at which the logger has taken it, at most.
 ORDER_S = 0.1
+# A logger that sees frames knows their rate within that time.
+RATE_S = 0.4
 # Rates that differ by less belong to cameras triggered together.
 SAME_RATE = 1e-3
 
@@ -321,6 +323,8 @@ def start(
         sessions: dict[str, Value] = {}
         with crew.alone():
             crew.check(_startable)
+            if at_ns is None:
+                crew.await_rates()
             before_s = crew.within_rings(before_s, asked_ns)
             if at_ns is not None:
                 instant_ns = at_ns
@@ -377,7 +381,8 @@ def _has_begun(fps: FPS, session_before: Value, instant_ns: int) -> str | None:
         return ""
     if fps["session"] == session_before:
         return None
-    waits = fps["rate"] == 0.0 and time.time_ns() > instant_ns
+    still = fps["rate"] == 0.0 and not _rate_unknown(fps)
+    waits = still and time.time_ns() > instant_ns
     return "" if waits or not fps["saveON"] else None  # off: somebody has ended it already
 
 
@@ -401,6 +406,8 @@ def pause(
     with crew:
         with crew.alone():
             crew.check(_pausable)
+            if at_ns is None:
+                crew.await_rates()
             instant_ns = crew.instant_ns(_ahead_ns(lead_s)) if at_ns is None else at_ns
             saving: set[str] = set()
             crew.do(lambda fps: saving.add(fps.name) if fps["saveON"] else None)
@@ -532,6 +539,19 @@ class _Crew:
         except FPSError as error:
             return str(error)
 
+    def await_rates(self) -> None:
+        """Until each that sees frames come knows how often: a camera that began a moment ago
+        has no rate yet, and without it an instant could fall upon a frame."""
+        give_up = time.monotonic() + RATE_S
+        while time.monotonic() < give_up:
+            unknown: list[FPS] = []
+            self.do(
+                lambda fps, found=unknown: found.append(fps) if _rate_unknown(fps) else None
+            )
+            if not unknown:
+                return
+            time.sleep(POLL_S)
+
     def instant_ns(self, soonest_ns: int) -> int:
         """The next instant from there that is as far from any frame as can be."""
         phases: list[tuple[float, int]] = []
@@ -570,6 +590,13 @@ class _Crew:
                     state = _look(self._open[stream], stream)
             found.append(Outcome(stream, state, self._errors.get(stream, "")))
         return found
+
+
+def _rate_unknown(fps: FPS) -> bool:
+    """Whether frames came a moment ago, and how often they come is not known yet."""
+    if not names.is_ours(fps) or float(fps["rate"]) > 0 or not fps.run_running():
+        return False
+    return time.time_ns() - int(fps["newestns"]) < RATE_S * 1e9
 
 
 def _ahead_ns(lead_s: float) -> int:

@@ -31,6 +31,9 @@ ORDERS_S = 0.005
 OUTPUTS_S = 0.05
 DISK_S = 1.0
 RATE_WINDOW_S = 2.0
+# Over less time a rate says little of when the next frames come: what the times of two frames
+# scatter is multiplied by how far ahead one looks.
+RATE_SPAN_S = 0.1
 # An instant further in the past is left over from somebody who did not finish.
 STALE_NS = 10_000_000_000
 SWITCHES = ("saveON", "lastcubeON", "nextcube")
@@ -345,6 +348,7 @@ class LoggerProcess:
         cnt0, time_ns = status["newest_cnt0"], status["newest_ns"]
         if frames and (cnt0 < frames[-1][1] or time_ns < frames[-1][2]):
             frames.clear()  # another stream, or another clock
+            self._rate_hz = 0.0
         if time_ns and (not frames or cnt0 != frames[-1][1]):
             frames.append((now, cnt0, time_ns))
         if not frames:
@@ -354,7 +358,7 @@ class LoggerProcess:
         count, span_ns = frames[-1][1] - frames[0][1], frames[-1][2] - frames[0][2]
         if now - frames[-1][0] > max(RATE_WINDOW_S, 3 * span_ns / max(count, 1) / 1e9):
             self._rate_hz = 0.0
-        elif count and span_ns > 0:
+        elif count and span_ns > RATE_SPAN_S * 1e9:
             self._rate_hz = count / span_ns * 1e9
 
     def _tell_losses(self, status: dict[str, Any]) -> None:
