@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import shutil
 import statistics
 import subprocess
 import threading
@@ -16,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pytest
+from missing_rights import cannot_run
 from processes import LoggerRun, camera, logger
 
 from vampires.demo import CameraReport, Demo
@@ -367,10 +366,9 @@ def loop_mount(folder: Path, size_bytes: int):
         subprocess.run(["losetup", "--detach", device], check=True)
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("losetup"), reason="needs root to mount and freeze"
-)
 def test_frozen_disk(benchmark, record, unreachable, disk_dir, shm_dir):
+    if os.geteuid() != 0:
+        cannot_run("needs root, to mount a disk and freeze it")
     frozen_s, frames = 5, MBI_HZ * 15
     asked = f"0 lost while frozen {frozen_s} s"
     what = "disk frozen at 280 MB/s, default ring"

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from missing_rights import cannot_run
 from network_namespaces import CannotMakeHosts, NamespaceHost, two_hosts
 from processes import camera
 
@@ -229,7 +230,7 @@ def test_a_link_of_five_hundred_megabits(record: Record) -> None:
             near.limit_mbit_per_s(500)
             seen = _far_status(near, far, stack)
     except CannotMakeHosts as error:
-        pytest.skip(f"no two hosts: {error}")
+        cannot_run(f"no two hosts: {error}")
     record(
         "ZMQ link, MBI over a cable of 500 Mbit/s",
         "20.0 FPS, no queue",

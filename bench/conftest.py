@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+# Ended like by Ctrl-C: the fixtures still take their streams, files and processes away.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 _rows: list[tuple[str, str, str, str]] = []
 

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from link_peers import wait_until
+from missing_rights import cannot_run
 from network_namespaces import CannotMakeHosts, NamespaceHost, two_hosts
 from tcp_ends import FarFrame, Witness, counter_of
 
@@ -263,7 +264,7 @@ def observatory(tmp_path: Path) -> Iterator[Observatory]:
         try:
             near, far = stack.enter_context(two_hosts())
         except CannotMakeHosts as error:
-            pytest.skip(f"no network namespaces here: {error}")
+            cannot_run(f"no network namespaces here: {error}")
         running = Observatory(near, far, tmp_path)
         stack.callback(running.close)
         running.begin()

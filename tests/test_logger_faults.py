@@ -17,6 +17,7 @@ from astropy.io import fits
 from cube_checks import check_cubes, hidden_files
 from foreign_stream import MATH_DATA, ForeignStream, file_of, keyword, run, stream_bytes
 from logger_process import Camera, LoggerProcess
+from small_disks import memory_disks
 
 from vampires import frame_stamp
 from vampires.frame_table import FrameFlag
@@ -613,25 +614,10 @@ def test_a_result_that_cannot_be_printed_is_told_on_stderr(start_command, tmp_pa
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """small_disk(options) -> a new file system in memory, mounted below tmp_path."""
-    mounted: list[Path] = []
-
-    def mount(options: str) -> Path:
-        place = tmp_path / "disk"
-        place.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ran.returncode:
-            pytest.skip(f"needs the right to mount a file system: {ran.stderr.strip()}")
-        mounted.append(place)
-        return place
-
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small file system")
-    yield mount
-    for place in mounted:
-        subprocess.run(["umount", "-l", str(place)], check=True)
+    with memory_disks(tmp_path / "disk") as mount:
+        yield mount
 
 
 def fill(disk: Path) -> Path:

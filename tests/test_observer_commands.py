@@ -20,6 +20,7 @@ from control_room import RATE_HZ, ControlRoom, control_room, path_without, tmux_
 from fps_makers import copy_golden, seem_running
 from fps_terminal import Terminal, colour_of, terminal
 from logger_process import PATIENCE_S
+from small_disks import memory_disks
 
 from vampires import cameras as camera_facts
 from vampires import logger_control as loggers
@@ -354,21 +355,8 @@ def test_a_logger_killed_shows_dead_and_is_prepared_again(ready: ControlRoom) ->
 @pytest.fixture
 def small_disk(room: ControlRoom) -> Iterator[Callable[[str], Path]]:
     """small_disk(options) -> a file system in memory, mounted for the test; for root only."""
-    place = room.folder / "disk"
-    mounted = []
-
-    def mount(options: str) -> Path:
-        place.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"needs the right to mount a file system: {done.stderr.strip()}")
-        mounted.append(place)
-        return place
-
-    yield mount
-    for disk in mounted:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    with memory_disks(room.folder / "disk") as mount:
+        yield mount
 
 
 def test_a_disk_without_room_is_refused(

@@ -6,6 +6,9 @@ those that are C-contiguous are read in place, others are copied first. No kerne
 lock. All raise TypeError for pixels that are no real numbers, ValueError for what is no frame.
 """
 
+# What is noexcept below only computes, on arguments that its caller has checked, and calls
+# nothing of Python: it has no error to tell, so its callers need not look for one after each call.
+
 from typing import NamedTuple
 
 import numpy as np

@@ -8,6 +8,8 @@ monotonic clock, always the same one.
 from libc.math cimport ceil, floor, isfinite
 from libc.stdint cimport int64_t
 
+# What is noexcept below is arithmetic on C integers: it has no error to tell.
+
 # Times and spans are cut to this, so that no sum of two overflows.
 cdef int64_t MOST_NS = 1 << 61
 
