@@ -13,6 +13,7 @@ import numpy as np
 from vampires import cameras, frame_stamp, simulated_sky
 from vampires.framesim_focus import FocusOptions, Scene, focus_keywords, quantised
 from vampires.sky_renderer import SkyOptions
+from vampires.stop_request import Stop
 
 _NS_PER_S = 1_000_000_000
 _START_DELAY_NS = 5_000_000  # from run() to the first frame
@@ -38,14 +39,6 @@ class StreamWriter(Protocol):
     def publish(
         self, acquired_ns: int, keywords: Mapping[str, tuple[KeywordValue, str]]
     ) -> int: ...
-
-
-class Stop(Protocol):
-    """A threading.Event, or the commands' StopEvent."""
-
-    def is_set(self) -> bool: ...
-
-    def wait(self, timeout: float | None = None) -> bool: ...
 
 
 @dataclass(frozen=True)

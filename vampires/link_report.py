@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
+from vampires.stop_request import Stop
 from vampires.times import iso_utc
 
 LOOK_S = 0.1  # between looks at the events
@@ -33,12 +34,6 @@ class Link(Protocol):
     def stop(self) -> None: ...
     def status(self) -> dict[str, Any]: ...
     def events(self, timeout_s: float) -> list[tuple[str, str]]: ...
-
-
-class Stop(Protocol):
-    """An event, such as threading.Event."""
-
-    def wait(self, timeout: float | None = None) -> bool: ...
 
 
 class Rates:

@@ -543,14 +543,13 @@ class _Crew:
         """Until each that sees frames come knows how often: a camera that began a moment ago
         has no rate yet, and without it an instant could fall upon a frame."""
         give_up = time.monotonic() + RATE_S
-        while time.monotonic() < give_up:
-            unknown: list[FPS] = []
-            self.do(
-                lambda fps, found=unknown: found.append(fps) if _rate_unknown(fps) else None
-            )
-            if not unknown:
-                return
+        while self._any(_rate_unknown) and time.monotonic() < give_up:
             time.sleep(POLL_S)
+
+    def _any(self, question: Callable[[FPS], bool]) -> bool:
+        answers: list[bool] = []
+        self.do(lambda fps: answers.append(question(fps)))
+        return any(answers)
 
     def instant_ns(self, soonest_ns: int) -> int:
         """The next instant from there that is as far from any frame as can be."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, MutableMapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vampires import _core
+from vampires.closing import Closing
 from vampires.keywords import decode_keywords, encode_keyword
 
 FrameInfo = _core.FrameInfo
@@ -85,7 +85,7 @@ def _encoded(keywords: Mapping[str, KeywordGiven] | None) -> bytes:
     return b"".join(entries)
 
 
-class Stream:
+class Stream(Closing):
     """A camera stream in shared memory.
 
     A ring of 2D frames (a temporal circular stream) is a sequence of frames [y, x]; any other
@@ -325,14 +325,3 @@ class Stream:
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError(f"stream '{self.name}' is closed")
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

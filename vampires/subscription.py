@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy.typing as npt
 
+from vampires.closing import Closing
 from vampires.keywords import KeywordValue
 from vampires.link_message import FrameMessage, MessageInvalid, read_message, topic
 from vampires.zmq_inbox import Inbox, Received
@@ -75,7 +75,7 @@ def is_repeated(message: FrameMessage, before: FrameMessage | None) -> bool:
     )
 
 
-class Subscription:
+class Subscription(Closing):
     """The frames of a stream as they come, always the newest: an iterator of (frame, info).
 
     frame is an array [y, x] of its own; info a SubscribedFrame. A frame is given once. The
@@ -130,17 +130,6 @@ class Subscription:
         """Closes the connection; the iteration then ends."""
         self._closed = True
         self._inbox.close()
-
-    def __enter__(self) -> Subscription:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Subscription {self.stream} of {self.address}, {self._inbox.state}>"

@@ -7,12 +7,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from vampires import _core
+from vampires.closing import Closing
 from vampires.keywords import encode_keyword
 from vampires.link_message import FrameMessage, MessageInvalid, read_message, topic
+from vampires.stop_request import Stop
 from vampires.subscription import Gaps, is_repeated
 from vampires.zmq_inbox import Inbox, Received
 from vampires.zmq_report import LimitedLines, RecentRate
@@ -25,12 +26,6 @@ _SLICE_S = 0.1  # between looks at the stop
 _MAX_AXES = 2  # one frame; a cube of frames is no picture for a viewer
 _NS_PER_MS = 1e6
 _KEPT_MESSAGES = 2  # while one is being written
-
-
-class Stop(Protocol):
-    """A threading.Event, or the commands' StopEvent."""
-
-    def is_set(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class ReceiverConfig:
     """The stream folder; None: that of this computer."""
 
 
-class ZmqReceiver:
+class ZmqReceiver(Closing):
     """Receives a stream; a context manager. It connects at once, and writes in run().
 
     Whatever comes, or does not come, is told through `say` (one line each, not too often) and
@@ -190,17 +185,6 @@ class ZmqReceiver:
         """Closes the connection. The stream stays, for its readers and the next receiver."""
         self._inbox.close()
         self._copy.close()
-
-    def __enter__(self) -> ZmqReceiver:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _LocalStream:

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from vampires import _core
 from vampires.allowed_peers import Network, check_listen
+from vampires.closing import Closing
 from vampires.keywords import Keyword, decode_keywords
 from vampires.link_message import (
     DEFAULT_CODEC,
@@ -28,6 +28,7 @@ from vampires.link_message import (
     encode,
     topic,
 )
+from vampires.stop_request import Stop
 from vampires.throttle import Throttle
 from vampires.zmq_access import AccessControl
 from vampires.zmq_report import LimitedLines, RecentRate
@@ -48,14 +49,6 @@ _NEWEST_S = 1.0  # for a whole copy of the newest frame
 _ACQUISITION_KEYWORD = "_MAQTIME"  # [us]
 _NS_PER_S = 1_000_000_000
 _ANYBODY = (ip_network("0.0.0.0/0"), ip_network("::/0"))
-
-
-class Stop(Protocol):
-    """A threading.Event, or the commands' StopEvent."""
-
-    def is_set(self) -> bool: ...
-
-    def wait(self, timeout: float | None = None) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -86,7 +79,7 @@ class SenderConfig:
     """The stream folder; None: that of this computer."""
 
 
-class ZmqSender:
+class ZmqSender(Closing):
     """Sends a stream; a context manager. It listens from the start on, and sends in run().
 
     What happens to the stream or at the other end is told through `say` (one line each, not
@@ -311,17 +304,6 @@ class ZmqSender:
         self._socket.close()
         self._access.close()
         self._context.destroy(linger=0)
-
-    def __enter__(self) -> ZmqSender:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _Source:

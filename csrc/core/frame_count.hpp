@@ -20,6 +20,7 @@ class FrameCount {
         const bool goes_on = (known || (!begun_ && kept > 0)) && offered >= last_;
         if (!goes_on) last_ = offered;
         fresh_ = !goes_on;
+        nothing_came_ = true;
         again_ = goes_on;
         begun_ = true;
         source_ = source;
@@ -33,6 +34,7 @@ class FrameCount {
     Verdict next(std::uint64_t cnt0) noexcept {
         const std::uint64_t before = on_wire_;
         on_wire_ = cnt0;
+        nothing_came_ = false;
         if (fresh_) {  // the frame that was there already comes first, or the one after it
             fresh_ = false;
             return take(cnt0, cnt0 > last_ ? cnt0 - last_ - 1 : 0);
@@ -41,6 +43,13 @@ class FrameCount {
         again_ = false;
         const bool reset = cnt0 <= last_ || cnt0 - last_ > kImplausibleGap;
         return take(cnt0, reset ? 0 : cnt0 - last_ - 1);
+    }
+
+    // A frame came that was sent in part and will not come again. As the first of a count it is
+    // the one that was there already, and missing like any other.
+    void next_void() noexcept {
+        if (fresh_ && nothing_came_ && last_ > 0) --last_;
+        nothing_came_ = false;
     }
 
     std::uint64_t last() const noexcept { return last_; }
@@ -57,8 +66,9 @@ class FrameCount {
     }
 
     bool begun_ = false;
-    bool fresh_ = true;   // the first frame sets the count
-    bool again_ = false;  // frames that are known already may come again
+    bool fresh_ = true;         // the first frame sets the count
+    bool nothing_came_ = true;  // on this connection
+    bool again_ = false;        // frames that are known already may come again
     std::uint64_t source_ = 0;
     std::uint64_t last_ = 0;     // taken
     std::uint64_t on_wire_ = 0;  // came last on this connection

@@ -194,10 +194,7 @@ class TcpReceiver::Filling {
         const FrameTrailer trailer = parse_trailer(trailer_, offer_);
         look_after_copy();
         frame_ns_ = monotonic_now_ns();
-        FrameCount::Verdict verdict;
-        if (!trailer.is_void) verdict = count_.next(trailer.cnt0);
-        link_.void_ += trailer.is_void;
-        link_.duplicates_ += verdict.duplicate;
+        const FrameCount::Verdict verdict = count(trailer);
         if (trailer.is_void || verdict.duplicate) {
             discard(message_bytes());
             return true;
@@ -259,13 +256,9 @@ class TcpReceiver::Filling {
         got_ = 0;
         frame_ns_ = monotonic_now_ns();
         if (!slices() && !in_place) wait_for_whole_frames();
-        if (trailer.is_void) {
-            ++link_.void_;
-            return;
-        }
-        const FrameCount::Verdict verdict = count_.next(trailer.cnt0);
+        const FrameCount::Verdict verdict = count(trailer);
+        if (trailer.is_void) return;
         if (verdict.duplicate) {
-            ++link_.duplicates_;
             if (trailer.slice == slot_ && in_place) {
                 copy_.writer().keep_slot(slot_, trailer.cnt0);
             }
@@ -278,6 +271,19 @@ class TcpReceiver::Filling {
             ++link_.copied_;
         }
         publish(trailer, verdict.lost);
+    }
+
+    // Takes it into the count. A void one is no duplicate, and what it lost shows with the
+    // next.
+    FrameCount::Verdict count(const FrameTrailer& trailer) noexcept {
+        if (trailer.is_void) {
+            ++link_.void_;
+            count_.next_void();
+            return {};
+        }
+        const FrameCount::Verdict verdict = count_.next(trailer.cnt0);
+        link_.duplicates_ += verdict.duplicate;
+        return verdict;
     }
 
     void publish(const FrameTrailer& trailer, std::uint64_t lost) {

@@ -38,6 +38,26 @@ TEST_CASE("the first frame may be the one that was there, or the one after it") 
     CHECK(count.next(13).lost == 2);
 }
 
+TEST_CASE("the frame that was there and came in part only is missing") {
+    FrameCount count;
+    count.begin(7, 10, 0);
+    count.next_void();
+    CHECK(count.next(11).lost == 1);
+    count.next_void();
+    CHECK(count.next(13).lost == 1);
+
+    FrameCount two;
+    two.begin(7, 10, 0);
+    two.next_void();
+    two.next_void();
+    CHECK(two.next(12).lost == 2);
+
+    FrameCount none;
+    none.begin(7, 0, 0);
+    none.next_void();
+    CHECK(none.next(2).lost == 1);
+}
+
 TEST_CASE("a frame that comes twice in a row is taken once") {
     FrameCount count = counted(3);
     CHECK(count.next(3).duplicate);

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from vampires.fps import FPS, FPSError, Parameter
 from vampires.fps.layout import MessageCode, ParameterType, Signal
@@ -27,6 +26,7 @@ from vampires.fps_control import ActionFailed, FPSControl
 from vampires.fpsctrl.filter import FPSFilter
 from vampires.fpsctrl.text import clean, typed
 from vampires.logger_parameters import parse
+from vampires.stop_request import Stop
 
 MAX_LINE_BYTES = 4096  # milk's tool takes 199
 SHOWN_CHARACTERS = 120  # of a command line that is refused
@@ -37,14 +37,6 @@ POLL_S = 0.02
 
 class CommandFailed(Exception):
     """A command did not happen; the text says why, in one line."""
-
-
-class Stop(Protocol):
-    """Set when commands are to end; wait() returns whether it is."""
-
-    def is_set(self) -> bool: ...
-
-    def wait(self, timeout: float | None = None) -> bool: ...
 
 
 class LineRefused(Exception):
