@@ -14,6 +14,7 @@ import contextlib
 import os
 import secrets
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,19 @@ _SHARED_MEMORY = Path("/dev/shm")
 # Of a network for documentation: no machine has them.
 _ADDRESSES = ("192.0.2.1", "192.0.2.2")
 _PREFIX_BITS = 24
+# Connects to a port on which nobody listens, until it is told so by the other kernel.
+_PROBE = """
+import socket, sys
+while True:
+    with socket.socket() as probe:
+        probe.settimeout(0.05)
+        try:
+            probe.connect((sys.argv[1], 9))
+        except ConnectionRefusedError:
+            break
+        except OSError:
+            pass
+"""
 
 
 class CannotMakeHosts(Exception):
@@ -58,6 +72,12 @@ class NamespaceHost:
     def set_link(self, *, up: bool) -> None:
         """This end of the cable, in or out."""
         self._ip("link", "set", self.name, "up" if up else "down")
+
+    def wait_until_reaches(self, address: str) -> None:
+        """Until the kernels have found each other again: after a cable was plugged in they
+        look at it, and ask for addresses, about once a second."""
+        probe = [sys.executable, "-c", _PROBE, address]
+        _run(*self.command(*probe))
 
     def limit_mbit_per_s(self, rate: float) -> None:
         """The most that this host sends from now on, by a token bucket."""

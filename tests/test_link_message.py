@@ -6,7 +6,6 @@ import json
 import struct
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from refused_messages import refusal_of
 
 from vampires.keywords import Keyword
 from vampires.link_message import (
@@ -96,18 +96,8 @@ def changed(codec: Codec = Codec.NONE, /, **fields: Any) -> bytes:
 
 
 def refusal(data: bytes, **options: Any) -> str:
-    """Why a message is refused, which takes neither much memory nor a second line."""
-    tracemalloc.start()
-    try:
-        with pytest.raises(MessageInvalid) as refused:
-            read_message(data, **options)
-        peak_bytes = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    message = str(refused.value)
-    assert message.isascii() and message.isprintable() and len(message) < 300
-    assert peak_bytes < 64 << 20
-    return message
+    """Why a message is refused."""
+    return refusal_of(read_message, data, most_bytes=64 << 20, **options)
 
 
 # -- there and back ---------------------------------------------------------------------------

@@ -114,6 +114,8 @@ class Account:
         default_factory=lambda: defaultdict(dict)
     )
     """Until the newest frame was there again, over the fast and the slow link."""
+    slowest_network_s: float = 0.0
+    """Until the hosts reached each other again after the cable was plugged in."""
     cameras: list[CameraRun] = field(default_factory=list)
     tcp_lives: list[int] = field(default_factory=list)
     """Frames that the witness had when each life of the fast receiver began."""
@@ -205,14 +207,22 @@ class Observatory:
         host = self.random.choice([self.near, self.far])
         host.set_link(up=False)
         time.sleep(self.random.choice([0.2, 0.7, 1.5, 3.0]))
+        self.plug_in(host)
+
+    def plug_in(self, host: NamespaceHost) -> None:
+        """The cable is back, and so is the network."""
+        began_s = time.monotonic()
         host.set_link(up=True)
+        self.near.wait_until_reaches(self.far.address)
+        took_s = time.monotonic() - began_s
+        self.account.slowest_network_s = max(self.account.slowest_network_s, took_s)
 
     def change_crop_without_cable(self) -> None:
         self.far.set_link(up=False)
         time.sleep(self.random.uniform(0, 0.5))
         self.change_crop(to_the_end=False)
         time.sleep(self.random.uniform(0, 0.5))
-        self.far.set_link(up=True)
+        self.plug_in(self.far)
 
     def hold_up(self) -> None:
         """A program that stands still for a while, as on a machine that is busy."""
@@ -363,6 +373,8 @@ def check_fast_link(observatory: Observatory) -> None:
     for kind, times in account.slowest_s.items():
         fast_s, slow_s = times.values()
         print(f"slowest return after {kind}: {fast_s:.2f} s fast, {slow_s:.2f} s slow")
+    network_s = account.slowest_network_s
+    print(f"slowest return of the network itself, with its cable: {network_s:.2f} s")
 
 
 def check_slow_link(observatory: Observatory) -> None:

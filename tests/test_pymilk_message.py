@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import struct
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from refused_messages import refusal_of
 
 from vampires.array_pickle import MAX_STEPS
 from vampires.keywords import Keyword
@@ -44,18 +44,8 @@ def message(*pickled: bytes) -> bytes:
 
 
 def refusal(data: bytes, **options: Any) -> str:
-    """Why a message is refused, which takes neither much memory nor a second line."""
-    tracemalloc.start()
-    try:
-        with pytest.raises(MessageInvalid) as refused:
-            decode_pymilk(data, **options)
-        peak_bytes = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    text = str(refused.value)
-    assert text.isascii() and text.isprintable() and len(text) < 300
-    assert peak_bytes < 16 << 20
-    return text
+    """Why a message is refused."""
+    return refusal_of(decode_pymilk, data, most_bytes=16 << 20, **options)
 
 
 # -- there and back ---------------------------------------------------------------------------
