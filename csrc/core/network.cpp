@@ -213,17 +213,19 @@ Descriptor accept_from(const Descriptor& listening, PeerAddress& peer) noexcept 
 
 Health health_of(const Descriptor& connection) noexcept {
     constexpr std::uint32_t kPatience_ms = 900;
-    constexpr std::uint32_t kUnansweredProbes = 4;
+    constexpr std::uint32_t kMostUnanswered = 2;  // repeats or probes
     tcp_info info = {};
     socklen_t length = sizeof info;
     if (getsockopt(connection.get(), IPPROTO_TCP, TCP_INFO, &info, &length) != 0) {
         return Health::good;
     }
     // A receiver that is merely slow answers probes of its closed window; a cut cable does not.
-    const bool repeats = info.tcpi_unacked > 0 && info.tcpi_retransmits >= 2 &&
-                         info.tcpi_last_ack_recv > kPatience_ms;
-    const bool probes = info.tcpi_unacked == 0 && info.tcpi_probes >= kUnansweredProbes;
-    return repeats || probes ? Health::silent : Health::good;
+    // When our own end of the cable is down nothing leaves, so nothing is unacknowledged: then
+    // the kernel probes as well.
+    const bool quiet = info.tcpi_last_ack_recv > kPatience_ms;
+    const bool repeats = info.tcpi_unacked > 0 && info.tcpi_retransmits >= kMostUnanswered;
+    const bool probes = info.tcpi_unacked == 0 && info.tcpi_probes >= kMostUnanswered;
+    return quiet && (repeats || probes) ? Health::silent : Health::good;
 }
 
 std::uint64_t unacknowledged_bytes(const Descriptor& connection) noexcept {
