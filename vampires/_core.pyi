@@ -166,7 +166,12 @@ class StreamBusy(StreamError): ...
 class StreamCopy:
     def __init__(self, directory: str, name: str) -> None: ...
     def adopt(
-        self, sizes: list[int], dtype: np.dtype[Any], imagetype: int, keyword_room: int
+        self,
+        sizes: list[int],
+        dtype: np.dtype[Any],
+        imagetype: int,
+        keyword_room: int,
+        cnt0: int = ...,
     ) -> bool: ...
     def write(
         self,

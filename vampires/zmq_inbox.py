@@ -6,6 +6,7 @@ newest, so no old frames queue behind a slow program: not here, and not at the s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -170,13 +171,14 @@ class _Worker:
         try:
             while not self._stopping:
                 self._look()
-        finally:
-            self._disconnect()
-            self._context.term()
+        finally:  # also when it fails: who waits for a message then is told
+            self._stopping = True
             with self._changed:
                 os.close(self._wake)
                 self._wake = -1
                 self._changed.notify_all()
+            self._disconnect()
+            self._context.term()
 
     def _look(self) -> None:
         poller = zmq.Poller()
@@ -193,8 +195,7 @@ class _Worker:
         else:
             self._check_size()
         if self._lost_s is not None and time.monotonic() >= self._lost_s + _RENEW_S:
-            self._disconnect()
-            self._connect()
+            self._renew()
 
     def _receive(self) -> None:
         self._bytes_before = None
@@ -215,8 +216,7 @@ class _Worker:
         elif received - self._bytes_before > MAX_MESSAGE_BYTES:
             self.unfit += 1
             self.state = "refused"
-            self._disconnect()
-            self._connect()
+            self._renew()
 
     def _note_pause(self, now_s: float) -> None:
         """Called often, by both sides; when it was not, the whole process stood still."""
@@ -243,12 +243,28 @@ class _Worker:
             self._lost_s = None
 
     def _connect(self) -> None:
+        with contextlib.ExitStack() as failed:
+            fresh = self._new_socket(self._context)
+            failed.callback(fresh.close)
+            monitor = Monitor(fresh)
+            failed.callback(monitor.close)
+            fresh.connect(self._address)
+            failed.pop_all()
+        self._socket, self._monitor = fresh, monitor
         self._lost_s = None
         self._connection = -1
         self._bytes_before = None
-        self._socket = self._new_socket(self._context)
-        self._monitor = Monitor(self._socket)
-        self._socket.connect(self._address)
+
+    def _renew(self) -> None:
+        """Another connection in place of this one, which is given up when that one is made."""
+        before = self._monitor, self._socket
+        try:
+            self._connect()
+        except zmq.ZMQError:  # no descriptors are left: later
+            self._lost_s = time.monotonic()
+            return
+        for part in before:
+            part.close()
 
     def _disconnect(self) -> None:
         self._monitor.close()

@@ -225,7 +225,9 @@ class _LocalStream:
         # Room to grow: a stream that is made anew is a disturbance for its readers.
         room = 2 * count + 8
         sizes = list(reversed(frame.shape))
-        taken_up = self._copy.adopt(sizes, frame.dtype, _core.MATH_DATA, room)
+        # A new stream counts from there, so that its readers miss nothing of what was before.
+        before = max(message.cnt0, 1) - 1
+        taken_up = self._copy.adopt(sizes, frame.dtype, _core.MATH_DATA, room, before)
         self._layout, self._room = (frame.shape, frame.dtype), room
         return taken_up
 

@@ -392,7 +392,7 @@ void Capture::attach(std::shared_ptr<StreamFile> file) {
     found_ = reader_->newest_cnt0();
     if (accounted_.inode != file->inode()) accounted_ = {file->inode(), 0};
     if (again) {
-        continue_count(*file);
+        reader_->continue_count(gone_at_cnt0_, frame_interval_ns_);
         recreated_ = true;
         gone_since_ns_ = 0;
     }
@@ -400,24 +400,6 @@ void Capture::attach(std::shared_ptr<StreamFile> file) {
     counters_.attached.store(true);
     events_.push(EventKind::attached, 0, static_cast<std::int64_t>(file->inode()),
                  file->name());
-}
-
-// A new stream counts from 0, so frames before the first that is read are lost; unless its
-// count is too high for its age: then it carries on the count of the old one, as a relay's
-// does.
-void Capture::continue_count(const StreamFile& file) {
-    const std::uint64_t newest = reader_->newest_cnt0();
-    const std::int64_t created_ns = to_ns(file.metadata().creationtime);
-    const double age_ns =
-        static_cast<double>(std::max<std::int64_t>(utc_now_ns() - created_ns, 0));
-    const double interval_ns =
-        frame_interval_ns_ > 0 ? frame_interval_ns_ : static_cast<double>(kMillisecond_ns);
-    const double plausible = 64.0 + 5.0 * age_ns / interval_ns;
-    if (static_cast<double>(newest) <= plausible) {
-        reader_->count_from(0);
-    } else if (newest > gone_at_cnt0_) {
-        reader_->count_from(gone_at_cnt0_);
-    }
 }
 
 void Capture::look_after_stream() {

@@ -162,7 +162,6 @@ class Capture {
     std::uint64_t unread_of_session(std::uint64_t newest) const noexcept;
     void count_unread(std::uint64_t frames) noexcept;
     void count_lost(std::uint64_t frames, std::uint64_t torn) noexcept;
-    void continue_count(const StreamFile& file);
     bool capture_some();
     bool capture_one(bool saving);
     bool wants_pixels(FrameTicket& ticket);

@@ -146,20 +146,36 @@ bool is_within(const PeerAddress& peer, const std::vector<NetworkRange>& ranges)
     });
 }
 
-Descriptor connect_to(const std::string& host, std::uint16_t port,
-                      std::chrono::milliseconds timeout, const WakeUp& wake,
-                      std::string& error) {
-    const AddressList addresses = resolve(host, port, false, error);
-    for (const addrinfo* at = addresses.get(); at != nullptr; at = at->ai_next) {
+void Destination::look_up(std::string& error) {
+    constexpr std::int64_t kLookAgain_ns = 60'000'000'000;
+    const std::int64_t now_ns = monotonic_now_ns();
+    if (!addresses_.empty() && now_ns - looked_up_ns_ < kLookAgain_ns) return;
+    const AddressList found = resolve(host_, port_, false, error);
+    looked_up_ns_ = monotonic_now_ns();
+    if (!found) return;
+    addresses_.clear();
+    for (const addrinfo* at = found.get(); at != nullptr; at = at->ai_next) {
+        Address address = {{}, at->ai_addrlen};
+        std::memcpy(&address.where, at->ai_addr, at->ai_addrlen);
+        addresses_.push_back(address);
+    }
+}
+
+Descriptor Destination::connect(std::chrono::milliseconds timeout, const WakeUp& wake,
+                                std::string& error) {
+    look_up(error);
+    for (const Address& address : addresses_) {
+        const auto* where = reinterpret_cast<const sockaddr*>(&address.where);
         Descriptor socket(
-            ::socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+            ::socket(where->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
         int failed = socket ? 0 : errno;
-        if (socket && connect(socket.get(), at->ai_addr, at->ai_addrlen) != 0) {
+        if (socket && ::connect(socket.get(), where, address.bytes) != 0) {
             failed = errno == EINPROGRESS ? finish_connect(socket, timeout, wake) : errno;
         }
         if (failed == 0 && talks_to_itself(socket)) failed = ECONNREFUSED;
         if (failed == 0) {
             set_up_connection(socket);
+            looked_up_ns_ = monotonic_now_ns();  // they are right
             return socket;
         }
         error = std::strerror(failed);

@@ -1,10 +1,13 @@
 // Sockets of a link: TCP, never blocking, waited for together with a wish to stop.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <array>
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace vampires {
@@ -50,10 +53,28 @@ struct PeerAddress {
 };
 bool is_within(const PeerAddress& peer, const std::vector<NetworkRange>& ranges) noexcept;
 
-// Connects within the time, or gives up, as it does when woken. What went wrong is in error.
-Descriptor connect_to(const std::string& host, std::uint16_t port,
-                      std::chrono::milliseconds timeout, const WakeUp& wake,
-                      std::string& error);
+// A host and port to connect to, again and again. Its addresses are kept: looking up a name
+// may take long, above all while the cable is out.
+class Destination {
+  public:
+    Destination(std::string host, std::uint16_t port) : host_(std::move(host)), port_(port) {}
+    // Connects within the time for each address, or gives up, as it does when woken. What went
+    // wrong is in error. The name is looked up at first, and once a minute while that fails.
+    Descriptor connect(std::chrono::milliseconds timeout, const WakeUp& wake,
+                       std::string& error);
+
+  private:
+    struct Address {
+        sockaddr_storage where;
+        socklen_t bytes;
+    };
+    void look_up(std::string& error);
+
+    std::string host_;
+    std::uint16_t port_;
+    std::vector<Address> addresses_;
+    std::int64_t looked_up_ns_ = 0;
+};
 
 // Listens at an address of this host. Throws std::system_error (taken, no such address).
 Descriptor listen_at(const std::string& host, std::uint16_t port);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,6 +12,7 @@
 #include <utility>
 
 #include "errors.hpp"
+#include "network.hpp"
 #include "utc_clock.hpp"
 
 namespace vampires {
@@ -21,7 +23,16 @@ class FolderLock {
   public:
     explicit FolderLock(const std::string& directory)
         : fd_(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-        while (fd_ >= 0 && flock(fd_, LOCK_EX) != 0 && errno == EINTR) continue;
+        // Anybody may lock a folder, and for good.
+        for (int tries = 0; fd_ >= 0 && flock(fd_, LOCK_EX | LOCK_NB) != 0; ++tries) {
+            if (errno != EWOULDBLOCK) break;  // a file system without locks
+            if (tries == 100) {
+                close(fd_);
+                throw StreamBusy("the folder " + directory +
+                                 " is locked by another program; end that one first");
+            }
+            usleep(10'000);
+        }
     }
     ~FolderLock() {
         if (fd_ >= 0) close(fd_);
@@ -52,8 +63,7 @@ std::int64_t process_start_ns(std::int32_t pid) {
 }
 
 // The creator of the stream, if that process lives still and is not this one; else 0.
-std::int32_t living_writer(const StreamFile& file) {
-    const StreamMetadata& md = file.metadata();
+std::int32_t living_writer(const StreamMetadata& md) {
     const std::int32_t pid = md.creator_pid;
     if (pid <= 0 || pid == getpid()) return 0;
     const std::int64_t started_ns = process_start_ns(pid);
@@ -61,6 +71,25 @@ std::int32_t living_writer(const StreamFile& file) {
     constexpr std::int64_t kSlack_ns = 2'000'000'000;
     const bool reused = created_ns != 0 && started_ns > created_ns + kSlack_ns;
     return started_ns == 0 || reused ? 0 : pid;
+}
+
+// Whether a file that does not open as a stream may be somebody's: one that is being made,
+// or a kind of stream that this version does not read. Throws StreamBusy then.
+void check_nobodys(const std::string& path, bool unfinished, const std::string& why) {
+    constexpr std::int64_t kMaking_ns = 10'000'000'000;
+    const auto busy = [&](const std::string& what) {
+        throw StreamBusy(path + " " + what + " (" + why +
+                         "); remove it, or give the copy another name");
+    };
+    const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!file && errno == ENOENT) return;
+    struct stat status = {};
+    if (!file || fstat(file.get(), &status) != 0) busy("cannot be looked at");
+    const std::int64_t written_ns = to_ns({status.st_mtim.tv_sec, status.st_mtim.tv_nsec});
+    if (unfinished && utc_now_ns() - written_ns < kMaking_ns) busy("is just being made");
+    StreamMetadata metadata = {};
+    const bool whole = pread(file.get(), &metadata, sizeof metadata, 0) == sizeof metadata;
+    if (whole && living_writer(metadata) != 0) busy("belongs to a running program");
 }
 
 }  // namespace
@@ -87,7 +116,13 @@ std::shared_ptr<StreamFile> StreamCopy::found() {
     std::shared_ptr<StreamFile> file;
     try {
         file = StreamFile::open(directory_, name_);
-    } catch (const StreamError&) {
+    } catch (const StreamNotFound&) {
+        return nullptr;
+    } catch (const StreamIncomplete& unfinished) {
+        check_nobodys(path_, true, unfinished.what());
+        return nullptr;
+    } catch (const StreamError& other) {
+        check_nobodys(path_, false, other.what());
         return nullptr;
     }
     if (flock(file->fd(), LOCK_EX | LOCK_NB) != 0) {
@@ -95,7 +130,7 @@ std::shared_ptr<StreamFile> StreamCopy::found() {
                          ") is being filled by another receiver; end that one first, or give "
                          "this one another name");
     }
-    const std::int32_t writer = living_writer(*file);
+    const std::int32_t writer = living_writer(file->metadata());
     if (writer != 0) {
         throw StreamBusy("stream '" + name_ + "' (" + path_ + ") is written by process " +
                          std::to_string(writer) +
@@ -129,7 +164,11 @@ bool StreamCopy::adopt(const StreamShape& shape, std::uint64_t cnt0) {
     StreamMetadata& md = file->metadata();
     md.creator_pid = md.owner_pid = getpid();
     md.creationtime = from_ns(utc_now_ns());  // with the pid, tells a living writer
-    store(md.write, std::uint8_t{0});         // whoever died writing is not writing now
+    // Whoever died writing is not writing now. An array that is half written stays marked: the
+    // next frame puts that right.
+    if (file->shape().naxis == 3 && file->shape().size[2] > 1) {
+        store(md.write, std::uint8_t{0});
+    }
     writer_.emplace(std::move(file));
     return reused;
 }

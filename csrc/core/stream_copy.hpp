@@ -45,6 +45,10 @@ class StreamCopy {
     std::uint64_t slots() const noexcept {
         return file().shape().naxis == 3 ? file().shape().size[2] : 1;
     }
+    // The one that holds the newest frame, or would.
+    std::uint64_t newest_slot() const noexcept {
+        return slots() > 1 ? load(file().metadata().cnt1) : 0;
+    }
     std::uint64_t frame_bytes() const noexcept {
         return file().frame_bytes(file().shape().naxis == 3);
     }

@@ -56,11 +56,31 @@ StreamReader::StreamReader(std::shared_ptr<StreamFile> file, const ReaderOptions
     choose_slots();
     const std::uint64_t newest = newest_cnt0();
     last_ = newest;
-    if (options.from_oldest && newest > 0) {
+    if (options.from_oldest && published()) {
         const bool ring = ring_ > 1 && slots_ != Slots::update_ring;
         last_ = newest - (ring ? std::min<std::uint64_t>(newest, ring_ - 1) : 1);
     }
     next_ = last_ + 1;
+}
+
+// Whether a frame is there: the copy of a stream elsewhere counts on before its first one.
+bool StreamReader::published() const noexcept {
+    return newest_cnt0() > 0 && to_ns(file_->metadata().writetime) != 0;
+}
+
+void StreamReader::continue_count(std::uint64_t gone_at, double interval_ns) noexcept {
+    constexpr double kMillisecond_ns = 1e6;
+    const std::uint64_t newest = newest_cnt0();
+    const std::int64_t created_ns = to_ns(file_->metadata().creationtime);
+    const auto age_ns =
+        static_cast<double>(std::max<std::int64_t>(utc_now_ns() - created_ns, 0));
+    const double plausible =
+        64.0 + 5.0 * age_ns / (interval_ns > 0 ? interval_ns : kMillisecond_ns);
+    if (static_cast<double>(newest) <= plausible) {
+        last_ = 0;
+    } else if (newest > gone_at) {
+        last_ = gone_at;
+    }
 }
 
 std::uint32_t StreamReader::height() const noexcept {
@@ -226,7 +246,7 @@ bool StreamReader::begin_newest(FrameTicket& ticket) {
         ticket.access_time = file_->metadata().lastaccesstime;
         return locate_array(cnt0, now, ticket) && begin_frame(0, now, ticket);
     }
-    return locate(cnt0, now, ticket) && begin_frame(cnt0, now, ticket);
+    return published() && locate(cnt0, now, ticket) && begin_frame(cnt0, now, ticket);
 }
 
 bool StreamReader::begin_frame(std::uint64_t cnt0, const Sample& now, FrameTicket& ticket) {

@@ -101,8 +101,11 @@ class StreamReader {
     // Frames published but not read, torn ones included: lost if nobody reads on.
     std::uint64_t unread() const noexcept;
     std::uint64_t torn_since_last() const noexcept { return torn_; }
-    // For a stream that replaces another: frames after this count are missing until read.
-    void count_from(std::uint64_t last) noexcept { last_ = last; }
+    // For a stream that replaces another, whose newest frame was `gone_at`: from where on
+    // frames are missing until one is read. A new stream counts from 0; unless its count is too
+    // high for its age, which `interval_ns` tells (between frames; 0: not known): then it
+    // carries on the count of the old one, as a relay's does.
+    void continue_count(std::uint64_t gone_at, double interval_ns) noexcept;
 
   private:
     enum class Slots {
@@ -136,6 +139,7 @@ class StreamReader {
     bool flagged() const noexcept;
     bool writing() const noexcept;
     bool fresh() noexcept;
+    bool published() const noexcept;
     void choose_slots();
     bool poll(std::chrono::nanoseconds interval) const noexcept;
     Wake wait_for_post(std::chrono::nanoseconds slice) noexcept;

@@ -144,10 +144,11 @@ void StreamWriter::publish_as(std::uint64_t cnt0, std::int64_t acquired_ns) noex
 
 std::byte* StreamWriter::open_slot(std::uint64_t slice) noexcept {
     const StreamShape& shape = file_->shape();
-    if (shape.naxis < 3) {
+    if (shape.naxis < 3 || shape.size[2] == 1) {  // all there is: nobody may read it meanwhile
         store(file_->metadata().write, std::uint8_t{1});
         slice = 0;
-    } else if (shape.temporal_ring()) {
+    }
+    if (shape.temporal_ring()) {
         store(file_->cnt_array()[slice], std::uint64_t{0});
     }
     full_fence();  // the pixels must not pass the stores above

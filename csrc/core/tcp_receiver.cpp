@@ -122,9 +122,11 @@ class TcpReceiver::Filling {
         std::size_t taken = 0;
         while (taken < kTurn_bytes) {
             if (pixels_ == nullptr) {
-                if (whole_ && waiting_bytes(socket_) >= message_bytes() && take_whole_frame()) {
-                    taken += message_bytes();
-                    continue;
+                if (whole_ && waiting_bytes(socket_) >= message_bytes()) {
+                    peeks_ = take_whole_frame();
+                    taken += peeks_ ? message_bytes() : 0;
+                    if (peeks_) continue;
+                    wait_for_whole_frames();
                 }
                 if (whole_ && taken > 0) return;  // the kernel wakes us
                 open_frame();
@@ -154,7 +156,7 @@ class TcpReceiver::Filling {
 
     // Of a stream that is one array. Else what comes of a frame goes to its slot at once.
     void wait_for_whole_frames() noexcept {
-        whole_ = !slices() && wake_at(socket_, message_bytes());
+        whole_ = !slices() && peeks_ && wake_at(socket_, message_bytes());
     }
 
     // Being woken for every segment costs both ends more than the copying; a frame's end is
@@ -176,7 +178,7 @@ class TcpReceiver::Filling {
     // Decides where the next frame goes.
     void open_frame() {
         look_after_copy();
-        if (slices() && !count_.repeats()) {
+        if (slices() && !count_.repeats() && slot_ != copy_.newest_slot()) {
             pixels_ = copy_.writer().open_slot(slot_);
             in_place_ = true;
         } else {  // a frame that readers may be looking at, or one that the socket cannot hold
@@ -305,6 +307,7 @@ class TcpReceiver::Filling {
     StreamCopy& copy_;
     FrameCount& count_;
     LossReport& lost_;
+    bool peeks_ = true;            // the kernel can show what lies behind a frame
     bool whole_ = false;           // frames are taken when the socket holds all of one
     std::uint64_t slot_ = 0;       // where the frame under way is expected to belong
     std::byte* pixels_ = nullptr;  // where it goes; null between frames
@@ -420,9 +423,7 @@ class TcpReceiver::Loop {
             accept(std::move(visitor), std::move(offer));
         } catch (const WireError& error) {
             link_.refuse(peer, error.what());
-        } catch (const StreamError& error) {
-            link_.refuse(peer, error.what());
-        } catch (const std::system_error& error) {
+        } catch (const std::exception& error) {  // the stream cannot be, or no memory for it
             link_.refuse(peer, error.what());
         }
     }
@@ -481,9 +482,7 @@ class TcpReceiver::Loop {
         } catch (const WireError& error) {
             ++link_.refused_;
             end(error.what());
-        } catch (const StreamError& error) {
-            end(error.what());
-        } catch (const std::system_error& error) {
+        } catch (const std::exception& error) {  // the stream, or no memory
             end(error.what());
         }
     }

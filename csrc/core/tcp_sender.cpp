@@ -80,17 +80,18 @@ class SentFrames {
 // One stream file and the connections its frames go to, one after the other.
 class TcpSender::Session {
   public:
-    // follows: the file replaces another one, so its frames count from the first.
-    Session(TcpSender& link, std::shared_ptr<StreamFile> file, bool follows)
+    // gone_at: the newest frame of the file that this one replaces, if that was read.
+    Session(TcpSender& link, std::shared_ptr<StreamFile> file,
+            std::optional<std::uint64_t> gone_at)
         : link_(link),
           file_(std::move(file)),
           slices_(file_->shape().naxis == 3),
           notes_(file_),
           tail_(kCountersBytes + notes_.bytes()),
           lost_("lost before they could be sent: the stream had them no more") {
-        if (!follows) return;  // frames count from the first connection on
+        if (!gone_at) return;  // frames count from the first connection on
         read_from(true);
-        reader_->count_from(0);
+        reader_->continue_count(*gone_at, 0);
     }
 
     // Until the stream is gone or the link is to stop.
@@ -111,6 +112,12 @@ class TcpSender::Session {
         }
     }
 
+    // The newest frame of the stream; none while its frames do not count.
+    std::optional<std::uint64_t> newest_cnt0() const {
+        if (!reader_) return std::nullopt;
+        return std::max(reader_->last_cnt0() + reader_->unread(), resent_until_);
+    }
+
   private:
     // Connected, or told to stop, or the stream is gone.
     void connect() {
@@ -118,8 +125,7 @@ class TcpSender::Session {
         std::string error;
         std::string reported;
         for (;;) {
-            socket_ = connect_to(link_.config_.host, link_.config_.port, kConnectTimeout,
-                                 link_.wake_, error);
+            socket_ = link_.destination_.connect(kConnectTimeout, link_.wake_, error);
             if (socket_ || link_.wake_.is_set()) return;
             if (error != reported) link_.fail("cannot connect to " + peer() + ": " + error);
             reported = error;
@@ -158,12 +164,14 @@ class TcpSender::Session {
         ++link_.connections_;
         sent_bytes_ = 0;
         sent_ = SentFrames();
+        newest_sent_ = kNone;
         const bool fresh = !reader_;
         if (fresh) read_from(false);
         FrameTicket newest;
         // What is there already, so that a stream which rests is seen at the far end.
         const bool rests = (fresh || reader_->unread() == 0) &&
-                           load(file_->metadata().cnt0) > 0 && reader_->begin_newest(newest);
+                           load(file_->metadata().cnt0) > 0 && reader_->begin_newest(newest) &&
+                           newest.info.cnt0 <= reader_->last_cnt0() + 1;
         const bool first = std::exchange(first_, false);
         greet(rests   ? newest.info.cnt0
               : first ? reader_->last_cnt0()
@@ -240,7 +248,7 @@ class TcpSender::Session {
     void send_next() {
         FrameTicket ticket;
         if (!reader_->begin(ticket)) return;
-        if (ticket.info.cnt0 == newest_sent_) {  // it went out already, out of turn
+        if (ticket.info.cnt0 == std::exchange(newest_sent_, kNone)) {  // it went out already
             reader_->confirm(ticket);
             return;
         }
@@ -368,15 +376,17 @@ class TcpSender::Session {
     std::uint64_t sent_bytes_ = 0;  // on this connection
     SentFrames sent_;
     std::uint64_t last_ = 0;
-    std::uint64_t newest_sent_ = UINT64_MAX;  // by send_newest()
-    std::uint64_t resent_until_ = 0;          // frames up to here are sent for the second time
+    static constexpr std::uint64_t kNone = UINT64_MAX;
+    std::uint64_t newest_sent_ = kNone;  // before its turn, as the first of the connection
+    std::uint64_t resent_until_ = 0;     // frames up to here are sent for the second time
     std::uint64_t sure_before_ = 0;
     std::int64_t health_checked_ns_ = 0;
     std::int64_t stop_seen_ns_ = 0;
     std::int64_t replaced_ns_ = 0;  // when the file was first seen to be another
 };
 
-TcpSender::TcpSender(TcpSenderConfig config) : config_(std::move(config)) {
+TcpSender::TcpSender(TcpSenderConfig config)
+    : config_(std::move(config)), destination_(config_.host, config_.port) {
     stream_path(config_.directory, config_.stream);  // throws for what is no name
 }
 
@@ -403,7 +413,7 @@ void TcpSender::run() {
     thread_id_ = static_cast<int>(gettid());
     const std::string missing = set_up_thread("tcp-send", config_.priority, config_.cpus);
     if (!missing.empty()) events_.push(LinkEventKind::error, missing);
-    bool follows = false;
+    std::optional<std::uint64_t> gone_at;
     std::string reported;
     while (!wake_.is_set()) {
         set_state(State::waiting);
@@ -411,15 +421,16 @@ void TcpSender::run() {
         try {
             const auto file = StreamFile::open(config_.directory, config_.stream);
             events_.push(LinkEventKind::stream, "stream " + file->path() + " opened");
-            Session(*this, file, follows).run();
-            follows = true;
+            Session session(*this, file, gone_at);
+            session.run();
+            if (session.newest_cnt0()) gone_at = session.newest_cnt0();
             reported.clear();
             continue;
         } catch (const StreamIncomplete&) {
             // its creator is at work
         } catch (const StreamNotFound& missing_stream) {
             error = std::string(missing_stream.what()) + "; waiting for it";
-        } catch (const StreamError& refused) {
+        } catch (const std::exception& refused) {  // no stream, or no memory for it now
             error = refused.what();
         }
         if (!error.empty() && error != reported) fail(error);

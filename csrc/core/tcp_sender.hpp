@@ -71,6 +71,7 @@ class TcpSender {
     void fail(const std::string& text);
 
     TcpSenderConfig config_;
+    Destination destination_;  // of the link's thread
     WakeUp wake_;
     LinkEvents events_;
     std::thread thread_;

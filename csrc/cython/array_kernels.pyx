@@ -144,7 +144,8 @@ def bin_frame(frame, factor_y: int, factor_x: int, *, mean: bool = False):
         )
     kind = _SUM_TYPES.get(frame.dtype, np.dtype(np.float64))
     if kind.kind != "f":
-        room = np.iinfo(kind).max // np.iinfo(frame.dtype).max
+        most = max(np.iinfo(frame.dtype).max, -int(np.iinfo(frame.dtype).min))
+        room = np.iinfo(kind).max // most
         if factor_y * factor_x > room:
             raise ValueError(
                 f"bins of {factor_y} x {factor_x} pixels of {frame.dtype}: their sums may not "

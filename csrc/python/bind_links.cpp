@@ -21,7 +21,7 @@ class PyStreamCopy {
         : copy_(std::move(directory), std::move(name)) {}
 
     bool adopt(const std::vector<std::uint32_t>& sizes, const py::dtype& dtype,
-               std::uint64_t imagetype, std::uint32_t keyword_room) {
+               std::uint64_t imagetype, std::uint32_t keyword_room, std::uint64_t cnt0) {
         if (sizes.empty() || sizes.size() > 3)
             throw py::value_error("a stream has 1 to 3 axes");
         if (keyword_room > UINT16_MAX) {
@@ -34,7 +34,7 @@ class PyStreamCopy {
         shape.imagetype = imagetype;
         shape.keywords = static_cast<std::uint16_t>(keyword_room);
         const py::gil_scoped_release unlocked;
-        return copy_.adopt(shape);
+        return copy_.adopt(shape, cnt0);
     }
 
     void write(const py::array& frame, std::uint64_t cnt0, std::int64_t acquired_ns,
@@ -100,7 +100,7 @@ void bind_copy(py::module_& module) {
                              "The stream of this host that follows one of another host.")
         .def(py::init<std::string, std::string>(), py::arg("directory"), py::arg("name"))
         .def("adopt", &PyStreamCopy::adopt, py::arg("sizes"), py::arg("dtype"),
-             py::arg("imagetype"), py::arg("keyword_room"))
+             py::arg("imagetype"), py::arg("keyword_room"), py::arg("cnt0") = 0)
         .def("write", &PyStreamCopy::write, py::arg("frame"), py::arg("cnt0"),
              py::arg("acquired_ns") = 0, py::arg("keywords") = py::bytes(), py::arg("slot") = 0)
         .def("close", &PyStreamCopy::close)

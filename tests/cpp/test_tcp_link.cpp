@@ -1,7 +1,9 @@
 // Both ends of the fast link in one process, over the loopback.
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,6 +17,7 @@
 
 #include "errors.hpp"
 #include "keyword_notes.hpp"
+#include "network.hpp"
 #include "stream_copy.hpp"
 #include "stream_reader.hpp"
 #include "stream_writer.hpp"
@@ -268,8 +271,70 @@ TEST_CASE("a stream made anew with another crop is made anew at the far end") {
     CHECK(receiver.status().lost == 0);
 }
 
+TEST_CASE("a relay's counter that goes on in a stream made anew is no loss") {
+    const TwoHosts hosts;
+    StreamSpec spec = spec_of(8);
+    spec.cnt0 = 5'000'000;
+    auto relay = StreamWriter::create(hosts.here.path(), "vcam1", spec);
+    TcpReceiver receiver(receiver_config(hosts.there.path()));
+    receiver.start();
+    TcpSender sender(sender_config(hosts.here.path(), receiver.port()));
+    sender.start();
+    CHECK(publish(relay) == 5'000'001);
+    REQUIRE(in_both(receiver, 5'000'001));
+    REQUIRE(eventually([&] { return sender.status().cnt0 == 5'000'001; }));
+    spec.cnt0 = 5'000'003;  // and two are missing between
+    relay = StreamWriter::create(hosts.here.path(), "vcam1", spec);
+    publish(relay);
+    REQUIRE(in_both(receiver, 5'000'004));
+    REQUIRE(eventually([&] { return sender.status().cnt0 == 5'000'004; }));
+    CHECK(sender.status().lost == 2);
+    CHECK(sender.status().frames == 2);
+}
+
+TEST_CASE("a counter that was set back leaves no frame out") {
+    const TwoHosts hosts;
+    auto camera = StreamWriter::create(hosts.here.path(), "vcam1", spec_of(16));
+    for (int k = 0; k < 4; ++k) publish(camera);
+    TcpReceiver receiver(receiver_config(hosts.there.path()));
+    receiver.start();
+    TcpSender sender(sender_config(hosts.here.path(), receiver.port()));
+    sender.start();
+    REQUIRE(in_both(receiver, 4));  // the one that was there
+    publish(camera);
+    REQUIRE(in_both(receiver, 5));
+    store(camera.file()->metadata().cnt0, std::uint64_t{0});
+    for (std::uint64_t k = 1; k <= 8; ++k) {
+        publish(camera);
+        REQUIRE(in_both(receiver, k));
+    }
+    CHECK(receiver.status().frames == 10);
+    CHECK(receiver.status().lost == 0);
+}
+
+TEST_CASE("a copy shows nothing before its first frame") {
+    for (const std::uint32_t ring : {8U, 1U, 0U}) {
+        CAPTURE(ring);
+        const TempDirectory folder(true);
+        StreamCopy copy(folder.path(), "vcam1");
+        copy.adopt(spec_of(ring).shape, 5'000'000);
+        StreamReader reader(StreamFile::open(folder.path(), "vcam1"), {false, true, 0});
+        FrameTicket ticket;
+        CHECK(reader.wait(milliseconds(20)) == Wake::timeout);
+        CHECK_FALSE(reader.begin_newest(ticket));
+        copy.writer().open_slot(0);
+        copy.writer().publish_slot(0, 5'000'001, 0, {});
+        REQUIRE(reader.wait(milliseconds(10'000)) == Wake::frame);
+        REQUIRE(reader.begin(ticket));
+        CHECK(reader.confirm(ticket));
+        CHECK(ticket.info.cnt0 == 5'000'001);
+        CHECK(ticket.info.lost == 0);
+    }
+}
+
 TEST_CASE("a frame that does not come to its end is never published") {
-    for (const std::uint32_t ring : {4U, 0U}) {
+    for (const std::uint32_t ring : {4U, 1U, 0U}) {
+        CAPTURE(ring);
         const TwoHosts hosts;
         StreamWriter camera = StreamWriter::create(hosts.here.path(), "vcam1", spec_of(ring));
         publish(camera);
@@ -314,6 +379,33 @@ TEST_CASE("one receiver at a time fills a stream") {
     CHECK_FALSE(second.current());
     CHECK_FALSE(second.adopt(spec_of(5).shape));
     CHECK(second.current());
+}
+
+TEST_CASE("what may be somebody's stream is not replaced, readable or not") {
+    const TempDirectory folder(true);
+    StreamWriter camera = StreamWriter::create(folder.path(), "vcam1", spec_of(4));
+    StreamMetadata& md = camera.file()->metadata();
+    StreamCopy copy(folder.path(), "vcam1");
+    md.creator_pid = getppid();  // lives, and is older than the stream
+    CHECK_THROWS_AS(copy.adopt(spec_of(4).shape), StreamBusy);
+    md.location = 0;  // pixels on a GPU
+    CHECK_THROWS_AS(copy.adopt(spec_of(4).shape), StreamBusy);
+    md.creator_pid = 0;
+    const std::string version(md.version);
+    md.version[0] = '\0';  // just being made
+    CHECK_THROWS_AS(copy.adopt(spec_of(4).shape), StreamBusy);
+    std::memcpy(md.version, version.c_str(), version.size());
+    CHECK_FALSE(copy.adopt(spec_of(4).shape));  // nobody's: replaced
+}
+
+TEST_CASE("a folder that somebody locks for good is told") {
+    const TempDirectory folder(true);
+    const Descriptor lock(open(folder.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    REQUIRE(flock(lock.get(), LOCK_EX) == 0);
+    StreamCopy copy(folder.path(), "vcam1");
+    CHECK_THROWS_AS(copy.adopt(spec_of(4).shape), StreamBusy);
+    flock(lock.get(), LOCK_UN);
+    CHECK_FALSE(copy.adopt(spec_of(4).shape));
 }
 
 TEST_CASE("keywords are those of the frame, also when it is sent late") {
