@@ -3,8 +3,10 @@
 // Pixels go from the socket to the slot of the stream, with no copy in between; a frame is
 // published when all of it is there, with the sender's counter, so that a loss anywhere shows
 // as a gap. Slices are filled as the bytes come. A stream that is one array is filled when the
-// socket holds the whole frame, so that its readers never meet half of one. A frame that came
-// to another slot than expected, after a loss, is copied once.
+// socket holds the whole frame, so that its readers never meet half of one; where the kernel
+// cannot show what lies behind a frame (before Linux 6.9), or holds less than a frame, each of
+// its frames is copied once. So is a frame that came to another slot than expected, after a
+// loss.
 //
 // One thread of its own waits for everything: connections (from allowed networks only),
 // handshakes (a few at a time, each with little memory and a deadline), frames. One connection
