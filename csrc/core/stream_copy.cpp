@@ -75,7 +75,7 @@ std::int32_t living_writer(const StreamMetadata& md) {
 
 // Whether a file that does not open as a stream may be somebody's: one that is being made,
 // or a kind of stream that this version does not read. Throws StreamBusy then.
-void check_nobodys(const std::string& path, bool unfinished, const std::string& why) {
+void check_nobodys(const std::string& path, const std::string& why) {
     constexpr std::int64_t kMaking_ns = 10'000'000'000;
     const auto busy = [&](const std::string& what) {
         throw StreamBusy(path + " " + what + " (" + why +
@@ -85,10 +85,11 @@ void check_nobodys(const std::string& path, bool unfinished, const std::string& 
     if (!file && errno == ENOENT) return;
     struct stat status = {};
     if (!file || fstat(file.get(), &status) != 0) busy("cannot be looked at");
-    const std::int64_t written_ns = to_ns({status.st_mtim.tv_sec, status.st_mtim.tv_nsec});
-    if (unfinished && utc_now_ns() - written_ns < kMaking_ns) busy("is just being made");
     StreamMetadata metadata = {};
     const bool whole = pread(file.get(), &metadata, sizeof metadata, 0) == sizeof metadata;
+    const std::int64_t written_ns = to_ns({status.st_mtim.tv_sec, status.st_mtim.tv_nsec});
+    const bool unfinished = metadata.version[0] == '\0';  // it is written last
+    if (unfinished && utc_now_ns() - written_ns < kMaking_ns) busy("is just being made");
     if (whole && living_writer(metadata) != 0) busy("belongs to a running program");
 }
 
@@ -118,11 +119,8 @@ std::shared_ptr<StreamFile> StreamCopy::found() {
         file = StreamFile::open(directory_, name_);
     } catch (const StreamNotFound&) {
         return nullptr;
-    } catch (const StreamIncomplete& unfinished) {
-        check_nobodys(path_, true, unfinished.what());
-        return nullptr;
-    } catch (const StreamError& other) {
-        check_nobodys(path_, false, other.what());
+    } catch (const StreamError& unreadable) {
+        check_nobodys(path_, unreadable.what());
         return nullptr;
     }
     if (flock(file->fd(), LOCK_EX | LOCK_NB) != 0) {

@@ -63,9 +63,12 @@ StreamReader::StreamReader(std::shared_ptr<StreamFile> file, const ReaderOptions
     next_ = last_ + 1;
 }
 
-// Whether a frame is there: the copy of a stream elsewhere counts on before its first one.
+// Whether a frame is there. The copy of a stream elsewhere does not count from 0, and says in
+// cnt2 where it began; some writers leave writetime at 0, ours do not.
 bool StreamReader::published() const noexcept {
-    return newest_cnt0() > 0 && to_ns(file_->metadata().writetime) != 0;
+    const StreamMetadata& md = file_->metadata();
+    const std::uint64_t newest = newest_cnt0();
+    return newest > 0 && (newest != load(md.cnt2) || to_ns(md.writetime) != 0);
 }
 
 void StreamReader::continue_count(std::uint64_t gone_at, double interval_ns) noexcept {

@@ -64,6 +64,7 @@ void fill_metadata(StreamFile& file, const StreamSpec& spec) {
     md.cb_size = shape.cb_size;
     md.imdatamemsize = file.layout().data_bytes;
     md.cnt0 = spec.cnt0;
+    md.cnt2 = spec.cnt0;  // no writer counts it; as long as both are the same nothing is there
     if (shape.temporal_ring()) md.cnt1 = shape.size[2] - 1;  // the first frame goes to slice 0
     for (std::uint16_t k = 0; k < shape.keywords; ++k) file.keywords()[k].type = 'N';
     for (std::uint16_t k = 0; k < shape.proctraces; ++k) file.proctrace()[k].trigsemindex = -1;
