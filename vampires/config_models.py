@@ -53,6 +53,13 @@ def _folder(value: object) -> Path:
     return Path(path)
 
 
+def _without_colon(path: Path) -> Path:
+    """Directories in a list are parted by colons."""
+    if ":" in str(path) or not str(path).isprintable():
+        raise ValueError("a colon")
+    return path
+
+
 def _whole(value: object) -> object:
     """TOML has 1.2e9 only as a float."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -101,6 +108,7 @@ SshOption = Annotated[
 VariableName = Annotated[str, _name_matching("[A-Za-z_][A-Za-z0-9_]*")]
 VariableText = Annotated[str, _name_matching(r"[^\p{C}]*")]
 LocalPath = Annotated[Path, BeforeValidator(_folder)]
+ListedPath = Annotated[Path, BeforeValidator(_folder), AfterValidator(_without_colon)]
 ByteCount = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MAX_BYTES)]
 CubeFrames = Annotated[int, Field(ge=1, le=MAX_CUBE_FRAMES)]
 MemorySize = Annotated[str, AfterValidator(_memory_size)]
@@ -108,6 +116,7 @@ ModeName = Annotated[str, _name_matching(f"({'|'.join(camera_facts.MODES)})")]
 DataType = Annotated[str, _name_matching("[A-Z][A-Z0-9_-]{0,15}")]
 CpuList = Annotated[str, _name_matching(f"({_CPUS}(,{_CPUS})*)?")]
 SshOptions = Annotated[tuple[SshOption, ...], BeforeValidator(_sequence)]
+LocalPaths = Annotated[tuple[ListedPath, ...], BeforeValidator(_sequence)]
 DataTypes = Annotated[tuple[DataType, ...], BeforeValidator(_sequence), Field(min_length=1)]
 
 # The description of a field says what is allowed in it; messages quote it.
@@ -201,7 +210,8 @@ class LoggingConfig(Table):
     """[logging]: where cubes go and how they are made, unless a command says otherwise.
 
     Data for the archive go to archive_directory/YYYYMMDD/STREAM, others to
-    directory/YYYYMMDD/STREAM. cube_sizes: frames a cube in each camera mode; a mode that is
+    directory/YYYYMMDD/STREAM; when there is no room left, to those of next_directories in the
+    same way. cube_sizes: frames a cube in each camera mode; a mode that is
     not listed gets as many as proposed_cube_bytes hold. start_lead_s: cameras that start
     together do so this far in the future.
     """
@@ -209,6 +219,11 @@ class LoggingConfig(Table):
     directory: LocalPath = Field(Path("~/vampires-data"), description=_PATH)
     archive_directory: LocalPath = Field(
         Path("~/vampires-data/ARCHIVED_DATA"), description=_PATH
+    )
+    next_directories: LocalPaths = Field(
+        (),
+        description="a list of directories, in order: cubes go there when the disk before has "
+        "no room; each absolute or beginning with ~, without ':'",
     )
     proposed_cube_bytes: ByteCount = Field(
         1_200_000_000, description="a whole number of bytes, such as 1.2e9"

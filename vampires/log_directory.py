@@ -53,9 +53,3 @@ def ready_directory(directory: Path) -> None:
         raise DirectoryRefused(
             f"cannot write to {directory}: {error.strerror}; choose another directory"
         ) from None
-
-
-def free_bytes(directory: Path) -> int:
-    """Room for this user on the disk of a directory."""
-    room = os.statvfs(directory)
-    return room.f_bavail * room.f_frsize

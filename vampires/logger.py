@@ -12,7 +12,7 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from vampires.cube_header import CubeFacts, KeywordChange, cube_header, header_c
 from vampires.cube_names import HiddenNames, cube_folder, final_names, hidden_names
 from vampires.frame_table import FRAME_DTYPE, Rows, frames_hdu
 from vampires.keywords import decode_keywords
+from vampires.log_volumes import NO_ROOM, Choice, LogVolumes, chosen, frames_that_fit
 from vampires.open_folder import OpenFolder
 from vampires.sidecar import sidecar_text
 
@@ -46,8 +47,6 @@ _SAID = {
     "disk_recovered": "the disk takes data again",
 }
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-
 
 class Stop(Protocol):
     """Anything with is_set(), such as threading.Event."""
@@ -62,6 +61,9 @@ class LoggerConfig:
     root: files go to root/YYYYMMDD/stream, or into root itself with exact_dir. timeout_s: a
     cube ends when no frame came for so long; 0: never. cubes, frames: stop after so many.
     disk_priority: of the thread that writes; None: one less than rt_priority.
+
+    next_roots: where files go when root has no room or fails, in this order; as root, with
+    folders by day and stream unless exact_dir.
 
     saving False: frames are saved only from begin_saving() to end_saving(), in sessions; cubes
     and frames then are the limits of each session that is given none of its own.
@@ -82,6 +84,7 @@ class LoggerConfig:
     tai_offset_ns: int = -1
     saving: bool = True
     disk_priority: int | None = None
+    next_roots: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -105,7 +108,7 @@ class _Place:
     """Where cubes go, from the one with this number on."""
 
     first_cube: int
-    root: Path
+    volumes: LogVolumes
     exact: bool
 
 
@@ -115,7 +118,10 @@ class _OpenCube:
 
     index: int
     start: dict[str, Any]
-    wanted_folder: Path
+    place: _Place
+    root: Path  # of those of the place
+    reserved: bool = False  # the disk keeps room for all of it
+    frames_kept: int = 0  # it has room for so many
     folder: OpenFolder | None = None  # None: it cannot be made, so far
     names: HiddenNames | None = None  # in that folder
     aux: AuxHeader = field(default_factory=AuxHeader)
@@ -124,6 +130,14 @@ class _OpenCube:
     retry_at: float = 0.0
     first_failure_at: float | None = None
     date_ns: int = 0
+
+    def folder_in(self, root: Path) -> Path:
+        stream, time_ns = self.start["stream"], self.start["time_ns"]
+        return cube_folder(root, stream, time_ns, exact=self.place.exact)
+
+    @property
+    def wanted_folder(self) -> Path:
+        return self.folder_in(self.root)
 
     @property
     def location(self) -> Path:
@@ -175,7 +189,9 @@ class Logger:
             report(self._engine.lock_note)
         self.result = LoggerResult(config.stream)
         # Taken from the left by the thread in run(), added to by any; each step is atomic.
-        self._places = deque([_Place(1, config.root, config.exact_dir)])
+        volumes = LogVolumes([config.root, *config.next_roots])
+        self._places = deque([_Place(1, volumes, config.exact_dir)])
+        self._current_root = config.root
         self._cubes: dict[int, _OpenCube] = {}
         self._files: list[tuple[int, str]] = []  # (number of the cube, path), in order
         self._finished = False
@@ -184,7 +200,9 @@ class Logger:
         self._stopped_at: float | None = None
         self._notes: list[str] = []  # for the next header: losses that no row tells
         self._lost_on_disk = 0  # captured, but in no file
+        self._given_up: dict[int, int] = {}  # number of a cube without a file: its frames
         self._failure = ""
+        self._refusing: tuple[int, float] | None = None  # cube whose disk refuses, since when
         # Of the cubes that are no longer under way; the thread in run() writes, any reads.
         self._cubes_done = 0
         self._last_file = ""
@@ -211,7 +229,9 @@ class Logger:
                     self._engine.stop()
                 if time.monotonic() - self._header_room_at > HEADER_ROOM_S:
                     self._refresh_header_room()
+                self._places[-1].volumes.meet()
                 self._retry()
+                self._leave_failing_disk()
                 self._mind_the_disk()
                 self._count()
                 tick()
@@ -259,6 +279,9 @@ class Logger:
         for name, limit in zip(("max_cubes", "max_frames"), limits, strict=True):
             if limit is not None and limit < 1:
                 raise ValueError(f"{name} is {limit}, expected 1 or more, or None")
+        if self._engine.status()["saving"] != "on":  # a new session begins with the first disk
+            latest = self._places[-1]
+            self._set_places(latest.volumes.roots, latest.exact)
         return self._engine.begin_saving(start_ns, *limits)
 
     def end_saving(self, stop_ns: int = 0, whole_cube: bool = False) -> bool:
@@ -286,9 +309,14 @@ class Logger:
         """Takes effect with the next cube."""
         self._engine.set_cube_size(frames)
 
-    def set_root(self, root: Path, exact: bool) -> None:
-        """Where files go, as LoggerConfig.root and exact_dir; from the next cube on."""
-        self._places.append(_Place(self._engine.status()["cubes"] + 1, root, exact))
+    def set_root(self, root: Path, exact: bool, next_roots: Sequence[Path] = ()) -> None:
+        """Where files go, as LoggerConfig.root, exact_dir and next_roots; from the next cube
+        on."""
+        self._set_places([root, *next_roots], exact)
+
+    def _set_places(self, roots: Sequence[Path], exact: bool) -> None:
+        first_cube = self._engine.status()["cubes"] + 1
+        self._places.append(_Place(first_cube, LogVolumes(roots), exact))
 
     def set_timeout(self, seconds: float) -> None:
         """As LoggerConfig.timeout_s; holds at once."""
@@ -310,7 +338,8 @@ class Logger:
 
         cubes_pending: begun and not yet under their final names; lost_on_disk: frames saved
         that are in no file, since the start; last_file; last_save_s, from the last frame of its
-        cube to its final name. Times are ns UTC.
+        cube to its final name; root, of LoggerConfig.root and next_roots the one that cubes go
+        to now. Times are ns UTC.
         """
         # First: a cube that ends meanwhile counts as pending, never one too few.
         done = self._cubes_done
@@ -319,6 +348,7 @@ class Logger:
         status["lost_on_disk"] = self._lost_on_disk
         status["last_file"] = self._last_file
         status["last_save_s"] = self._last_save_s
+        status["root"] = self._current_root
         return status
 
     # -- events -------------------------------------------------------------------------------
@@ -414,34 +444,128 @@ class Logger:
         while len(self._places) > 1 and self._places[1].first_cube <= start["number"]:
             self._places.popleft()
         place = self._places[0]
-        folder = cube_folder(place.root, config.stream, start["time_ns"], exact=place.exact)
-        cube = _OpenCube(index, start, folder, date_ns=time.time_ns())
+        start["stream"] = config.stream
+        cube = _OpenCube(index, start, place, place.volumes.current, date_ns=time.time_ns())
         cube.aux = read_aux_header(config.shm_dir, config.stream)
         self._cubes[index] = cube
         self._open(cube)
         self._refresh_header_room()
 
     def _open(self, cube: _OpenCube) -> None:
-        facts = self._start_facts(cube, n_frames=cube.start["planned_frames"])
+        if self._waits_for_another(cube):
+            cube.retry_at = now = time.monotonic()
+            cube.first_failure_at = cube.first_failure_at or now
+            return
         try:
-            _, names = self._enter_folder(cube)
-            self._engine.open_cube(
-                cube.index,
-                os.fspath(names.cube),
-                os.fspath(names.frames),
-                self._fitted_header(facts, cube),
-            )
+            self._open_somewhere(cube)
         except OSError as error:
-            self._failed(cube, f"cannot open a cube in {cube.location}", error)
+            roots = ", ".join(str(cube.folder_in(root)) for root in cube.place.volumes.roots)
+            self._failed(cube, f"cannot open a cube in {roots}", error)
             if self._out_of_patience(cube):
                 self._engine.abandon_cube(cube.index)
                 cube.is_open = True
             return
         cube.is_open = True
         cube.first_failure_at = None
+        self._current_root = cube.root
+
+    def _waits_for_another(self, cube: _OpenCube) -> bool:
+        """Cubes are written in order: the room that is left belongs to the first."""
+        number = cube.start["number"]
+        return any(
+            not other.is_open and other.start["number"] < number
+            for other in self._cubes.values()
+        )
+
+    def _open_somewhere(self, cube: _OpenCube) -> None:
+        """On the disk in use while it has room for the cube, else on the next that has; where
+        none has, for as many frames as fit. Raises OSError: later."""
+        volumes = cube.place.volumes
+        choices, failure = self._choices(cube)
+        captured, growing = self._engine.cube_progress(cube.index)
+        expected = cube.start["expected_frames"] if growing else captured
+        choice = chosen(choices, expected, captured if growing else expected)
+        if choice is None and self._out_of_patience(cube) and choices:
+            # The end: what finds no room is lost, the rest is not.
+            choice = max(choices, key=lambda choice: choice.fits)
+            self._open_in(cube, choice, required=False)
+        while choice is not None and not cube.frames_kept:
+            try:
+                self._open_in(cube, choice)
+            except OSError as error:
+                failure = error
+                root = choice.root
+                if error.errno not in NO_ROOM:
+                    volumes.avoid(root)
+                choices = [other for other in choices if other.root != root]
+                choice = chosen(choices, expected, captured if growing else expected)
+        if not cube.frames_kept:
+            raise failure or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if cube.root != volumes.current:
+            self._report(
+                f"{volumes.current} has no room for a cube, or fails: logging goes on in "
+                f"{cube.root}"
+            )
+            volumes.use(cube.root)
+
+    def _choices(self, cube: _OpenCube) -> tuple[list[Choice], OSError | None]:
+        """The directories that take files now, in order; and why one does not."""
+        volumes, failure = cube.place.volumes, None
+        choices = []
+        for root in volumes.in_order():
+            try:
+                free = volumes.free_bytes(root) - self._promised_bytes(root)
+            except OSError as error:
+                failure = error
+                continue
+            start = cube.start
+            fits = frames_that_fit(free, start["header_bytes"], start["frame_bytes"])
+            choices.append(Choice(root, fits))
+        return choices, failure
+
+    def _promised_bytes(self, root: Path) -> int:
+        """What cubes under way will take there, where the disk cannot keep room for them."""
+        promised = 0
+        for cube in self._cubes.values():
+            if cube.names is None or cube.reserved or cube.root != root or not cube.is_open:
+                continue
+            frames, _ = self._engine.cube_progress(cube.index)
+            start = cube.start
+            all_of_it = _core.cube_room_bytes(
+                start["header_bytes"], start["frame_bytes"], frames
+            )
+            with contextlib.suppress(OSError):
+                promised += max(0, all_of_it - cube.names.cube.stat().st_blocks * 512)
+        return promised
+
+    def _open_in(self, cube: _OpenCube, choice: Choice, *, required: bool = True) -> None:
+        """Opens the cube's files in one directory; required: only with room for them."""
+        self._engine.limit_cube(cube.index, choice.fits)
+        # Since then it may have got more frames, but it gets no others.
+        captured, _ = self._engine.cube_progress(cube.index)
+        frames = max(choice.fits, captured)
+        facts = self._start_facts(cube, n_frames=frames)
+        cube.root = choice.root
+        try:
+            _, names = self._enter_folder(cube)
+            cube.reserved = self._engine.open_cube(
+                cube.index,
+                os.fspath(names.cube),
+                os.fspath(names.frames),
+                self._fitted_header(facts, cube),
+                frames,
+                required,
+            )
+        except OSError:
+            cube.close()
+            self._engine.limit_cube(cube.index, cube.start["expected_frames"])
+            raise
+        cube.frames_kept = max(frames, 1)
 
     def _enter_folder(self, cube: _OpenCube) -> tuple[OpenFolder, HiddenNames]:
-        """The folder of the cube, made where it is missing, and the names in it."""
+        """The folder of the cube, made where it is missing, and the names in it. Raises
+        OSError, also when its disk is gone."""
+        cube.place.volumes.check_mounted(cube.root)
         if cube.folder is None or cube.names is None:
             folder = OpenFolder(cube.wanted_folder)
             time_ns = cube.start["time_ns"]
@@ -499,7 +623,9 @@ class Logger:
             self._finish_file(cube, end)
         except OSError as error:
             self._failed(cube, f"cannot finish a cube in {cube.location}", error)
-            if error.errno in _NO_ROOM and self._out_of_patience(cube) and end["frames"] > 1:
+            if error.errno == errno.ENODEV and self._finish_elsewhere(cube, end):
+                return
+            if error.errno in NO_ROOM and self._out_of_patience(cube) and end["frames"] > 1:
                 self._make_room(cube, end)
             elif self._out_of_patience(cube):
                 self._leave_behind(cube, end)
@@ -507,7 +633,10 @@ class Logger:
     def _finish_file(self, cube: _OpenCube, end: dict[str, Any]) -> None:
         rows = np.frombuffer(self._engine.cube_rows(cube.index), FRAME_DTYPE)
         missing = end["captured"] - end["frames"]
-        facts = self._end_facts(cube, end, rows, missing)
+        # Frames that are missed, and those that their rows would have told of.
+        untold = missing + end["lost"] - int(rows["LOST"].sum())
+        rows, cubes_before = self._with_lost_before(cube, rows)
+        facts = self._end_facts(cube, end, rows, missing, untold)
         folder, names = self._enter_folder(cube)
         header = self._fitted_header(facts, cube)
         # First, since it gives back disk space that was kept for more frames.
@@ -520,6 +649,8 @@ class Logger:
         self._tidy(cube)
         self._forget(cube)
         self._notes.clear()
+        for number in cubes_before:
+            del self._given_up[number]
         self._lost_on_disk += missing
         # A cube that had to wait for the disk may be finished after a later one.
         bisect.insort(self._files, (cube.start["number"], os.fspath(fits)))
@@ -528,8 +659,19 @@ class Logger:
         self.result.bytes += len(rows) * cube.start["frame_bytes"]
         self._published(fits)
 
+    def _with_lost_before(self, cube: _OpenCube, rows: Rows) -> tuple[Rows, list[int]]:
+        """The rows, the first of which counts as lost what the cubes just before had, of which
+        there is no file; and the numbers of these."""
+        cubes: list[int] = []
+        while cube.start["number"] - len(cubes) - 1 in self._given_up:
+            cubes.append(cube.start["number"] - len(cubes) - 1)
+        if cubes:
+            rows = rows.copy()
+            rows["LOST"][0] += sum(self._given_up[number] for number in cubes)
+        return rows, cubes
+
     def _end_facts(
-        self, cube: _OpenCube, end: dict[str, Any], rows: Rows, missing: int
+        self, cube: _OpenCube, end: dict[str, Any], rows: Rows, missing: int, untold: int
     ) -> CubeFacts:
         source = rows["TACQ" if cube.start["acquisition_times"] else "TLOG"]
         known_times = source[source != 0]
@@ -545,7 +687,7 @@ class Logger:
             cnt0_end=int(rows["CNT0"][-1]),
             n_lost=int(rows["LOST"].sum()),
             n_torn=end["torn"],
-            lost_at_end=end["lost_at_end"] + missing,
+            lost_at_end=end["lost_at_end"] + untold,
             changes=_changes(end["changes"]),
             data_sum=end["data_sum"],
             end_reason=end["reason"],
@@ -631,6 +773,43 @@ class Logger:
             self._engine.give_up_disk()
             self._engine.abort()
 
+    def _finish_elsewhere(self, cube: _OpenCube, end: dict[str, Any]) -> bool:
+        """A cube whose disk is no longer mounted is still open, and can be read: it goes to
+        another one, if there is room."""
+        for choice in self._choices(cube)[0]:
+            if choice.root == cube.root or choice.fits < end["frames"] or cube.folder is None:
+                continue
+            with contextlib.suppress(OSError):
+                cube.folder.move(cube.folder_in(choice.root))
+                cube.root = choice.root
+                self._report(f"{end['frames']} frames of it go to {cube.location}")
+                cube.retry_at = time.monotonic()
+                return True
+        return False
+
+    def _leave_failing_disk(self) -> None:
+        """A disk that refuses what was promised, or anything, is left for the next one: the
+        frames that wait for it are lost, those after them are not."""
+        status = self._engine.status()
+        cube = self._cubes.get(status["disk_cube"])
+        if not status["disk_errno"] or cube is None or cube.written:
+            self._refusing = None
+            return
+        number, now = cube.start["number"], time.monotonic()
+        if self._refusing is None or self._refusing[0] != number:
+            self._refusing = (number, now)
+        if now - self._refusing[1] < PATIENCE_S:
+            return
+        self._refusing = (number, now)
+        others = [c for c in self._choices(cube)[0] if c.root != cube.root and c.fits > 0]
+        if others:
+            cube.place.volumes.avoid(cube.root)
+            self._engine.give_up_cube(cube.index)
+            self._report(
+                f"{cube.root} takes no more data ({os.strerror(status['disk_errno'])}): "
+                "frames that wait for it are lost, logging goes on elsewhere"
+            )
+
     def _make_room(self, cube: _OpenCube, end: dict[str, Any]) -> None:
         """Gives up the last frames of a cube so that its table and sidecar find room."""
         needed = 4 * BLOCK_BYTES + end["frames"] * 256 + len(cube.start["keywords"])
@@ -655,6 +834,8 @@ class Logger:
         text = f"{end['captured']} frames {why} and are lost"
         self._report(text)
         self._notes.append(f"before this cube: {text}")
+        gone = end["captured"] + end["lost"] + end["lost_at_end"]
+        self._given_up[cube.start["number"]] = gone
         self._lost_on_disk += end["captured"]
         self._engine.discard_cube(cube.index)
         self._tidy(cube)

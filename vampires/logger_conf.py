@@ -11,6 +11,7 @@ from typing import Protocol
 from vampires.compression import compression_fault
 from vampires.fps import FPS, FPSError, Message, Parameter
 from vampires.fps.layout import MessageCode, ParameterFlag, Signal, Status
+from vampires.logger_parameters import next_directories
 from vampires.long_directories import full_form
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -110,15 +111,18 @@ def _text_of_fault(fps: FPS, parameter: Parameter) -> str:
         return compression_fault()
     if key == "dirname":
         return directory_fault(full_form(str(value), fps.path.parent))
+    if key == "nextdirs":
+        faults = (directory_fault(place, "nextdirs") for place in next_directories(fps))
+        return next(filter(None, faults), "")
     if key == "sname":
         return stream_fault(str(value), fps.path.parent)
     return ""
 
 
-def directory_fault(directory: Path) -> str:
+def directory_fault(directory: Path, key: str = "dirname") -> str:
     """Why files cannot be written there; empty: they can. Makes nothing."""
     if not directory.is_absolute():
-        return f"dirname is {str(directory)!r}, expected a path that begins with '/'"
+        return f"{key} is {str(directory)!r}, expected a path that begins with '/'"
     place = directory
     try:
         while not place.exists():
@@ -126,11 +130,11 @@ def directory_fault(directory: Path) -> str:
                 return f"{place} is a link to nowhere; is its disk mounted?"
             place = place.parent
     except (OSError, ValueError) as error:  # no permission to look, or no name of a file
-        return f"cannot write to {directory}: {error}; choose another dirname"
+        return f"cannot write to {directory}: {error}; choose another {key}"
     if not place.is_dir():
-        return f"{place} is no directory; choose another dirname"
+        return f"{place} is no directory; choose another {key}"
     if not _takes_files(place):
-        return f"cannot write to {place}; choose another dirname"
+        return f"cannot write to {place}; choose another {key}"
     return ""
 
 

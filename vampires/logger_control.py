@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vampires import logger_parameters as names
+from vampires.disk_room import disk_room
 from vampires.fps import FPS, FPSError, FPSNotFound, Value, fps_directory
 from vampires.fps_control import ActionFailed, FPSControl, Light
 from vampires.long_directories import full_form
@@ -40,7 +41,8 @@ Say = Callable[[str], None]
 class LoggerOptions:
     """How to prepare a logger; None: as it is.
 
-    directory: files go there, or to directory/YYYYMMDD/stream with daily. cubes, frames: saving
+    directory: files go there, or to directory/YYYYMMDD/stream with daily; then in the same way
+    to those of next_directories, in this order. cubes, frames: saving
     ends after so many (0: no limit).
     """
 
@@ -55,6 +57,7 @@ class LoggerOptions:
     cpu_set: str | None = None
     cpus: str | None = None
     ring_memory_bytes: int | None = None
+    next_directories: Sequence[Path] | None = None
 
     def values(self) -> dict[str, Value]:
         """As values of parameters."""
@@ -73,6 +76,9 @@ class LoggerOptions:
             values["ringmemory"] = max(16, self.ring_memory_bytes >> 20)
         if self.directory is not None:
             values["dirname"] = str(self.directory.absolute())
+        if self.next_directories is not None:
+            places = [str(place.absolute()) for place in self.next_directories]
+            values["nextdirs"] = names.LIST_SEPARATOR.join(places)
         return {key: value for key, value in values.items() if value is not None}
 
 
@@ -82,7 +88,9 @@ class LoggerState:
 
     lights: of tmux, conf and run, each "alive", "idle" or "dead". rate_hz: of the stream,
     measured; 0 when no frames come. frames, lost, torn: of the present or last saving.
-    time_to_full_s: None when unknown. ours: False for one of milk's, whose numbers are few.
+    time_to_full_s: None when unknown; room_level: "ok", "low", "alarm" or "full"; both of the
+    disk of directory_in_use, at the rate of this camera alone. ours: False for one of milk's,
+    whose numbers are few.
     """
 
     stream: str
@@ -112,6 +120,9 @@ class LoggerState:
     disk_free_bytes: float = 0.0
     time_to_full_s: float | None = None
     last_error: str = ""
+    directory_in_use: str = ""
+    next_directories: tuple[str, ...] = ()
+    room_level: str = "ok"
 
     @property
     def running(self) -> bool:
@@ -193,6 +204,11 @@ def _look(fps: FPS, stream: str) -> LoggerState:
         disk_free_bytes=float(fps["diskfree"]) * 1e9,
         time_to_full_s=None if time_to_full_s < 0 else time_to_full_s,
         last_error=str(fps["lasterror"]),
+        directory_in_use=str(full_form(str(fps["usedir"]), fps.path.parent))
+        if run == "alive" and fps["usedir"]
+        else known["directory"],
+        next_directories=tuple(map(str, names.next_directories(fps))),
+        room_level=str(fps["roomlevel"]),
     )
 
 
@@ -323,6 +339,7 @@ def start(
         sessions: dict[str, Value] = {}
         with crew.alone():
             crew.check(_startable)
+            crew.check(lambda fps: _room_fault(fps, cube_size))
             if at_ns is None:
                 crew.await_rates()
             before_s = crew.within_rings(before_s, asked_ns)
@@ -359,6 +376,27 @@ def _startable(fps: FPS) -> str:
     if fps["saveON"]:
         return f"{stream} is being logged already"
     return ""
+
+
+def _room_fault(fps: FPS, cube_size: int | None) -> str:
+    """Why there is no room for one cube; empty: there is, or it cannot be told."""
+    if not names.is_ours(fps):
+        return ""
+    first = full_form(str(fps["dirname"]), fps.path.parent)
+    frames = min(
+        int(fps["cubesize"]) if cube_size is None else cube_size, int(fps["maxframecnt"])
+    )
+    frame_bytes = int(fps["framebytes"])
+    with contextlib.suppress(OSError):
+        # Plenty, as usual: more than twice of all that belongs to a cube.
+        room = disk_room(first)
+        plenty = 2 * frames * (frame_bytes + 1024) + (16 << 20)
+        if room.free_bytes > plenty and not room.read_only:
+            return ""
+    from vampires.log_volumes import room_fault
+
+    fault = room_fault([first, *names.next_directories(fps)], frame_bytes, frames)
+    return f"{names.stream_of(fps.name)}: {fault}" if fault else ""
 
 
 def _set_for_start(fps: FPS, before_s: float, cube_size: int | None, cubes: int | None) -> None:

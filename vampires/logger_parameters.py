@@ -21,7 +21,7 @@ from vampires.fps import (
     list_fps,
 )
 from vampires.fps.layout import ParameterFlag, ParameterType
-from vampires.long_directories import short_form
+from vampires.long_directories import full_form, short_form
 
 PREFIX = "streamFITSlog-"
 FUNCTION = "streamFITSlog"
@@ -156,6 +156,11 @@ def logger_parameters(stream: str) -> list[NewParameter]:
         output("diskfree", _T.FLOAT64, 0.0, "room on the disk [GB]"),
         output("timetofull", _T.FLOAT64, -1.0, "until the disk is full [s]; -1 unknown"),
         output("lasterror", _T.STRING, "", "what went wrong last"),
+        milk(
+            "nextdirs", _T.STRING, "", _SETTING, "directories after dirname, with ':' between"
+        ),
+        output("usedir", _T.STRING, "", "directory that cubes go to now"),
+        output("roomlevel", _T.STRING, "ok", "room there: ok, low, alarm, full"),
     ]
 
 
@@ -205,7 +210,22 @@ def _create(stream: str, directory: Path, *, replace: bool = False) -> FPS:
 
 def is_ours(fps: FPS) -> bool:
     """Whether the FPS has the parameters that only our logger has."""
-    return "starttime" in fps and "lasterror" in fps
+    return "starttime" in fps and "roomlevel" in fps
+
+
+# Directories that are too long for a parameter become a link to them; the link of a list leads
+# nowhere, but holds it.
+_DIRECTORIES = ("dirname", "nextdirs")
+LIST_SEPARATOR = ":"
+
+
+def next_directories(fps: FPS) -> list[Path]:
+    """Where files go after dirname, in this order."""
+    text = str(fps["nextdirs"])
+    if not text:
+        return []
+    parts = str(full_form(text, fps.path.parent)).split(LIST_SEPARATOR)
+    return [Path(part) for part in parts if part]
 
 
 def parse(fps: FPS, key: str, text: str) -> Value:
@@ -213,17 +233,18 @@ def parse(fps: FPS, key: str, text: str) -> Value:
 
     A dirname that is too long for a parameter becomes a link to it.
     """
-    is_directory = key.rpartition(".")[2] == "dirname"
+    is_directory = key.rpartition(".")[2] in _DIRECTORIES
     return _fitting(fps, key, text) if is_directory else fps.parse(key, text)
 
 
 def _fitting(fps: FPS, key: str, value: Value) -> Value:
-    if key.rpartition(".")[2] != "dirname" or not isinstance(value, str):
+    name = key.rpartition(".")[2]
+    if name not in _DIRECTORIES or not isinstance(value, str) or not value:
         return value
     try:
         return short_form(Path(value), fps.path.parent)
     except (OSError, ValueError) as error:
-        raise FPSRefused(f"{fps.name}.dirname: {error}") from None
+        raise FPSRefused(f"{fps.name}.{name}: {error}") from None
 
 
 def set_values(fps: FPS, values: Mapping[str, Value]) -> None:

@@ -22,10 +22,14 @@ from vampires import _core
 from vampires import logger_parameters as names
 from vampires.compression import Compressor
 from vampires.cpu_placement import cpus_here, join_cpu_set
+from vampires.disk_room import time_to_full_s
 from vampires.fps import FPS, FPSError, layout
 from vampires.fps.layout import Signal, Status
+from vampires.log_volumes import fault_of_room, writable_bytes
 from vampires.logger import Logger, LoggerConfig
-from vampires.long_directories import full_form, short_file_form
+from vampires.long_directories import full_form, short_file_form, short_form
+from vampires.partial_cubes import left_behind, recovery_hint
+from vampires.room_watch import RoomWatch
 
 ORDERS_S = 0.005
 OUTPUTS_S = 0.05
@@ -37,7 +41,16 @@ RATE_SPAN_S = 0.1
 # An instant further in the past is left over from somebody who did not finish.
 STALE_NS = 10_000_000_000
 SWITCHES = ("saveON", "lastcubeON", "nextcube")
-_FAULT_WORDS = ("cannot", "not logging", "lost", "memory is full", "removed", "replaced")
+_FAULT_WORDS = (
+    "cannot",
+    "not logging",
+    "lost",
+    "memory is full",
+    "removed",
+    "replaced",
+    "disk alarm",
+    "has no room",
+)
 _NO_FAULT = "saving of "  # its summary counts what is lost, and that was told before
 
 
@@ -87,6 +100,9 @@ class LoggerProcess:
         self._rate_hz = 0.0
         self._disk_free_bytes = 0.0
         self._frame_bytes = 0
+        self._free: dict[Path, int | str] = {}  # of each directory: room, or why it takes none
+        self._room = RoomWatch()
+        self._used = (Path(), "")  # the directory in use, in full and as a parameter holds it
         self._faults: collections.deque[str] = collections.deque(maxlen=1)
         self._losses_told = 0
         self._lost_before = 0  # on the disk, before the session
@@ -203,6 +219,7 @@ class LoggerProcess:
             disk_priority=self._number("writerRTprio"),
             cpus=cpus,
             saving=False,
+            next_roots=tuple(names.next_directories(fps)),
         )
 
     def _root(self) -> Path:
@@ -214,12 +231,14 @@ class LoggerProcess:
         self._compress = bool(fps["compress"])
         size = min(max(1, self._number("cubesize")), names.MAX_CUBE_FRAMES)
         timeout_s = float(fps["procinfo.triggertimeout"])
-        settings = (size, self._root(), bool(fps["dailydir"]), max(0.0, timeout_s))
+        next_roots = names.next_directories(fps)
+        daily = bool(fps["dailydir"])
+        settings = (size, self._root(), daily, max(0.0, timeout_s), next_roots)
         if settings == self._settings:
             return
         self._settings = settings
         logger.set_cube_size(size)
-        logger.set_root(settings[1], exact=not settings[2])
+        logger.set_root(settings[1], exact=not daily, next_roots=next_roots)
         logger.set_timeout(settings[3])
 
     # -- orders -------------------------------------------------------------------------------
@@ -269,6 +288,11 @@ class LoggerProcess:
             start_ns = (start_ns or time.time_ns()) - before_ns
         self._take_settings(logger)
         files, frames = self._number("maxfilecnt"), self._number("maxframecnt")
+        fault = fault_of_room(self._free, self._frame_bytes, min(self._settings[0], frames))
+        if fault:
+            self._report(f"cannot start saving: {fault}")
+            self._accept("saveON", False)
+            return
         session = logger.status()["session"]
         accepted = logger.begin_saving(
             start_ns,
@@ -324,6 +348,8 @@ class LoggerProcess:
             "framebytes": self._frame_bytes,
             "newestcnt0": status["newest_cnt0"],
             "newestns": status["newest_ns"],
+            "usedir": self._short_root(status["root"]),
+            "roomlevel": self._room.level.value,
             "diskfree": round(self._disk_free_bytes / 1e9, 3),
             "timetofull": self._time_to_full_s(),
             # Last: who sees a new state finds the numbers that belong to it, and who sees a new
@@ -336,6 +362,14 @@ class LoggerProcess:
             outputs = {"lasterror": raw.decode(errors="ignore"), **outputs}
         for key, value in outputs.items():
             self._fps.publish(key, value)
+
+    def _short_root(self, root: Path) -> str:
+        if root != self._used[0]:
+            try:
+                self._used = (root, short_form(root, self._shm_dir))
+            except (OSError, ValueError):
+                self._used = (root, root.name)
+        return self._used[1]
 
     def _lost(self, status: dict[str, Any]) -> int:
         """Of the session: missed, or captured and then not written."""
@@ -372,18 +406,48 @@ class LoggerProcess:
 
     def _time_to_full_s(self) -> float:
         speed = self._rate_hz * self._frame_bytes
-        return round(self._disk_free_bytes / speed, 0) if speed > 0 else -1.0
+        return round(time_to_full_s(self._disk_free_bytes, speed), 0)
 
     def _watch_disk(self) -> None:
         """A thread of its own: a disk that hangs must not hold up the orders."""
+        self._tell_partial_cubes()
         while not self._ended.wait(DISK_S if self._disk_free_bytes else 0.0):
             self._look_at_stream()
-            place = self._settings[1]
-            while not place.exists() and place != place.parent:
-                place = place.parent
-            with contextlib.suppress(OSError):
-                room = os.statvfs(place)
-                self._disk_free_bytes = max(1.0, float(room.f_bavail * room.f_frsize))
+            self._look_at_room()
+
+    def _tell_partial_cubes(self) -> None:
+        _, root, daily, _, next_roots = self._settings
+        for place in (root, *next_roots):
+            hint = recovery_hint(left_behind(place, self._stream, exact=not daily), place)
+            if hint:
+                self._say(hint)
+
+    def _look_at_room(self) -> None:
+        assert self._logger is not None
+        size, first, *_, others = self._settings
+        free: dict[Path, int | str] = {}
+        for root in (first, *others):
+            try:
+                free[root] = writable_bytes(root)
+            except OSError as error:
+                free[root] = error.strerror or str(error)
+        self._free = free
+        used = self._logger.status()["root"]
+        left = free.get(used, "")
+        if isinstance(left, int):
+            self._disk_free_bytes = max(1.0, float(left))
+        cube_bytes = size * self._frame_bytes
+        others_take_it = any(
+            isinstance(room, int) and room > cube_bytes
+            for root, room in free.items()
+            if root != used
+        )
+        speed = self._rate_hz * self._frame_bytes
+        if others_take_it:
+            cube_bytes = 0
+        line = self._room.line(str(used), self._disk_free_bytes, speed, cube_bytes)
+        if line:
+            self._report(line)
 
     def _look_at_stream(self) -> None:
         with contextlib.suppress(_core.StreamError, OSError):

@@ -30,8 +30,14 @@ class OpenFolder:
         """Makes the folder anew, where it was wanted, if it was removed. Raises OSError."""
         if self._is_at(Path(os.readlink(self.path))):
             return
-        anew = _open(self._wanted)
-        os.dup2(anew, self._fd, inheritable=False)  # so that path leads to the new one
+        self.move(self._wanted)
+
+    def move(self, wanted: Path) -> None:
+        """``path`` leads to another folder from now on, made where it is missing; what is in
+        the old one stays there. Raises OSError."""
+        anew = _open(wanted)
+        self._wanted = wanted
+        os.dup2(anew, self._fd, inheritable=False)
         os.close(anew)
 
     def close(self) -> None:

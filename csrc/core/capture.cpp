@@ -769,11 +769,13 @@ bool Capture::pass_boundary(CubeEndReason reason, const FrameRow& row) {
 }
 
 bool Capture::split(CubeEndReason reason) {
-    cubes_[*cube_].end.reason = reason;
+    Cube& cube = cubes_[*cube_];
+    cube.end.reason = reason;
     const std::size_t header_bytes = next_header_bytes();
     while (!placer_.split(header_bytes)) {
         if (!wait_for_memory()) return false;
     }
+    cube.ended_with.store(cube.end.frames);
     ++cubes_ended_;
     cube_.reset();
     cube_header_bytes_ = header_bytes;
@@ -806,6 +808,9 @@ void Capture::begin_cube(const FrameRow& row) {
     start.width = geometry_.width;
     start.height = geometry_.height;
     start.planned_frames = std::max<std::uint32_t>(cube_size_.load(), 1);
+    const std::uint64_t left = gate_.limits().frames - session_.frames;
+    start.expected_frames =
+        static_cast<std::uint32_t>(std::clamp<std::uint64_t>(left, 1, start.planned_frames));
     start.header_bytes = cube_header_bytes_;
     start.frame_bytes = frame_bytes_;
     start.acquisition_times = row.acquired_ns != 0;
@@ -818,6 +823,9 @@ void Capture::begin_cube(const FrameRow& row) {
     cube.end.last_time_ns = 0;
     cube.disk = CubeOnDisk{};
     cube.opened.store(Opened::pending);
+    cube.frame_limit.store(start.expected_frames);
+    cube.ended_with.store(Cube::kGrowing);
+    cube.given_up.store(false);
     cube_day_ = day_of(cube_time_ns(row));
     last_hand_over_ns_ = monotonic_now_ns();
     last_handed_over_ = 0;
@@ -848,10 +856,12 @@ void Capture::end_cube(CubeEndReason reason) {
 }
 
 void Capture::finish_cube(CubeEndReason reason) {
-    CubeEnd& end = cubes_[*cube_].end;
+    Cube& cube = cubes_[*cube_];
+    CubeEnd& end = cube.end;
     end.reason = reason;
     end.lost_at_end = std::exchange(lost_due_, 0);
     end.torn += std::exchange(torn_due_, 0);
+    cube.ended_with.store(end.frames);
     placer_.end();
     cube_.reset();
     ++cubes_ended_;
@@ -862,8 +872,9 @@ void Capture::end_when_full() {
     const Cube& cube = cubes_[*cube_];
     if (session_.frames >= gate_.limits().frames) {
         end_cube(CubeEndReason::frame_limit);
-    } else if (cube.end.frames >= cube.start.planned_frames) {
-        end_cube(CubeEndReason::cube_size);
+    } else if (cube.end.frames >= cube.frame_limit.load(std::memory_order_relaxed)) {
+        const bool whole = cube.end.frames >= cube.start.planned_frames;
+        end_cube(whole ? CubeEndReason::cube_size : CubeEndReason::disk_full);
     }
 }
 
@@ -871,6 +882,7 @@ void Capture::end_when_full() {
 
 void Capture::idle_work() {
     if (next_cube_.exchange(false) && cube_) end_cube(CubeEndReason::next_cube);
+    if (cube_) end_when_full();  // its disk may have filled meanwhile
     if (!cube_) return;
     const std::int64_t now_ns = monotonic_now_ns();
     const std::int64_t timeout_ns = timeout_ns_.load();

@@ -9,7 +9,8 @@
 //   (cube_written)
 //              Python reads all, finishes the file and gives the index back
 //
-// The queues order these steps; `opened` is the only field two threads use at one time.
+// The queues order these steps. Several threads use `opened`, `frame_limit`, `ended_with` and
+// `given_up` at one time.
 #pragma once
 
 #include <array>
@@ -36,6 +37,7 @@ enum class CubeEndReason : std::uint8_t {
     stream_gone,
     frame_limit,
     saving_paused,
+    disk_full,
 };
 
 enum class Opened : int { pending, open, abandoned };
@@ -47,6 +49,7 @@ struct CubeStart {
     std::uint32_t width = 0;
     std::uint32_t height = 0;
     std::uint32_t planned_frames = 0;
+    std::uint32_t expected_frames = 0;  // fewer where what is left of the session is less
     std::size_t header_bytes = 0;
     std::size_t frame_bytes = 0;     // in the file
     bool acquisition_times = false;  // else the times of the cube are the logger's
@@ -78,6 +81,12 @@ struct Cube {
     CubeFile file;                  // Python opens and finishes it, the writer writes it
     std::vector<std::byte> header;  // provisional; set by Python before `opened`
     std::atomic<Opened> opened{Opened::pending};  // set by Python, awaited by the writer
+    // The cube ends with so many; fewer than planned where its disk has no room for more.
+    std::atomic<std::uint32_t> frame_limit{0};
+    std::atomic<std::uint32_t> ended_with{kGrowing};  // frames, once it has ended
+    std::atomic<bool> given_up{false};  // what its disk refuses is not tried again
+
+    static constexpr std::uint32_t kGrowing = ~std::uint32_t{0};
 };
 
 class CubeTable {

@@ -3,7 +3,10 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -22,16 +25,30 @@
 namespace vampires {
 namespace {
 
-// How far space is reserved ahead of the data; the rest is given back at the end.
-constexpr std::uint64_t kAllocateAhead = std::uint64_t{1} << 30;
+// Of a frame: its row in the table; its row in the journal and its line in the sidecar, which
+// are there at the same time for a moment. Of a cube: headings, and the last blocks.
+constexpr std::uint64_t kTableRowBytes = kFrameRowBytes;
+constexpr std::uint64_t kSidecarLineBytes = 160;
+constexpr std::uint64_t kTableHeadBytes = 8 * kFitsBlock;
+constexpr std::uint64_t kSidecarHeadBytes = 16 << 10;
 
 [[noreturn]] void fail(int error, const std::string& what) {
     throw std::system_error(error, std::generic_category(), what);
 }
 
+// Whoever finds the file knows by its lock that its logger lives. Somebody who just looks holds
+// the lock for a moment; a file system without locks is none the worse.
+void lock_while_open(int fd) noexcept {
+    for (int tries = 0; tries < 20; ++tries) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+        usleep(1000);
+    }
+}
+
 int create(const std::string& path) {
     const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd < 0) fail(errno, "cannot create " + path);
+    lock_while_open(fd);
     return fd;
 }
 
@@ -56,38 +73,58 @@ int write_all(int fd, std::span<const std::byte> bytes, std::uint64_t offset) no
 
 }  // namespace
 
-void CubeFile::open(const CubeFileNames& names, std::uint64_t expected_bytes) {
+CubeRoom CubeRoom::of(std::uint64_t header_bytes, std::uint64_t frame_bytes,
+                      std::uint64_t frames) noexcept {
+    CubeRoom room;
+    room.data_bytes = header_bytes + kTableHeadBytes + frames * (frame_bytes + kTableRowBytes);
+    room.journal_bytes = kSidecarHeadBytes + frames * (kFrameRowBytes + kSidecarLineBytes);
+    return room;
+}
+
+void CubeFile::open(const CubeFileNames& names, const CubeRoom& room) {
     names_ = names;
     journal_fd_ = create(names.journal);
+    journal_bytes_ = 0;
     try {
         data_fd_ = create(names.data);
+        direct_ = use_direct_io(data_fd_);
+        keep_room(room);
     } catch (...) {
         discard();
         throw;
     }
-    direct_ = use_direct_io(data_fd_);
-    struct statfs system = {};
-    // In a file system in memory reserving is filling.
-    allocates_ = fstatfs(data_fd_, &system) == 0 && system.f_type != TMPFS_MAGIC;
-    expected_bytes_ = expected_bytes;
-    allocated_bytes_ = 0;
-    journal_bytes_ = 0;
-    allocate_ahead(0);
 }
 
-void CubeFile::allocate_ahead(std::uint64_t end) noexcept {
-    if (!allocates_ || end < allocated_bytes_ || allocated_bytes_ >= expected_bytes_) return;
-    const std::uint64_t target = std::min(expected_bytes_, end + kAllocateAhead);
-    if (target <= allocated_bytes_) return;
-    const auto begin = static_cast<off_t>(allocated_bytes_);
-    const auto length = static_cast<off_t>(target - allocated_bytes_);
-    // Without room for all of it the data go where there is some, until there is none.
-    if (fallocate(data_fd_, FALLOC_FL_KEEP_SIZE, begin, length) != 0) allocates_ = false;
-    allocated_bytes_ = target;
+// The size of the files stays what was written: nobody ever finds zeros that were never data.
+void CubeFile::keep_room(const CubeRoom& room) {
+    reserved_ = false;
+    struct statfs system = {};
+    const bool known = fstatfs(data_fd_, &system) == 0;
+    int error = known && free_bytes() < room.total() ? ENOSPC : 0;
+    struct rlimit largest = {};  // fallocate() does not look at it, the writes do
+    if (getrlimit(RLIMIT_FSIZE, &largest) == 0 && room.data_bytes > largest.rlim_cur) {
+        error = EFBIG;
+    }
+    // In a file system in memory reserving is filling.
+    if (error == 0 && known && system.f_type != TMPFS_MAGIC) {
+        const auto keep = [](int fd, std::uint64_t bytes) {
+            const auto length = static_cast<off_t>(bytes);
+            return length == 0 || fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, length) == 0;
+        };
+        reserved_ = keep(data_fd_, room.data_bytes) && keep(journal_fd_, room.journal_bytes);
+        if (!reserved_) error = errno;
+    }
+    const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+    if (full && room.required) fail(error, "no room for " + names_.data);
+}
+
+std::uint64_t CubeFile::free_bytes() const noexcept {
+    struct statvfs room = {};
+    if (fstatvfs(data_fd_, &room) != 0) return 0;
+    return std::uint64_t{room.f_bavail} * room.f_frsize;
 }
 
 int CubeFile::write_pages(std::span<const std::byte> pages, std::uint64_t offset) noexcept {
-    allocate_ahead(offset + pages.size());
     const int error = write_all(data_fd_, pages, offset);
     if (error != EINVAL || !direct_) return error;
     fcntl(data_fd_, F_SETFL, fcntl(data_fd_, F_GETFL) & ~O_DIRECT);
@@ -120,11 +157,16 @@ void CubeFile::finish(std::span<const std::byte> header, std::uint64_t data_byte
     direct_ = false;
     const std::uint64_t end = header.size() + data_bytes;
     const std::size_t padding = (kFitsBlock - end % kFitsBlock) % kFitsBlock;
-    if (ftruncate(data_fd_, static_cast<off_t>(end)) != 0)
-        fail(errno, "cannot cut " + names_.data);
-    int error = write_all(data_fd_, header, 0);
+    const auto cut = [](int fd, std::uint64_t bytes) {
+        return ftruncate(fd, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
+    };
+    // What is kept for the table is given back after the table is there, not before.
+    int error = reserved_ ? 0 : cut(data_fd_, end);
+    if (error == 0) error = write_all(data_fd_, header, 0);
     if (error == 0) error = write_all(data_fd_, std::span(kZeros).first(padding), end);
     if (error == 0) error = write_all(data_fd_, extension, end + padding);
+    if (error == 0) error = cut(data_fd_, end + padding + extension.size());
+    if (error == 0) error = cut(journal_fd_, journal_bytes_);
     if (error == 0 && fsync(data_fd_) != 0) error = errno;
     if (error != 0) fail(error, "cannot finish " + names_.data);
 }
@@ -172,7 +214,7 @@ void CubeFile::restore_if_unlinked() {
         done += got;
     }
     std::swap(data_fd_, restored.data_fd_);
-    allocates_ = false;
+    reserved_ = false;
 }
 
 void CubeFile::close() noexcept {

@@ -20,6 +20,20 @@ struct CubeFileNames {
     std::string journal;  // hidden name of its frame rows
 };
 
+// Kept free of cubes on every disk: directories and the tables of the file system grow, too.
+inline constexpr std::uint64_t kDiskReserve = std::uint64_t{256} << 10;
+
+// Disk space of a cube: all that will ever be written of it.
+struct CubeRoom {
+    std::uint64_t data_bytes = 0;     // header, pixels, table
+    std::uint64_t journal_bytes = 0;  // rows, and what the sidecar takes while they are there
+    bool required = false;            // where there is less nothing is opened
+
+    static CubeRoom of(std::uint64_t header_bytes, std::uint64_t frame_bytes,
+                       std::uint64_t frames) noexcept;
+    std::uint64_t total() const noexcept { return data_bytes + journal_bytes + kDiskReserve; }
+};
+
 class CubeFile {
   public:
     CubeFile() = default;
@@ -27,9 +41,14 @@ class CubeFile {
     CubeFile(const CubeFile&) = delete;
     CubeFile& operator=(const CubeFile&) = delete;
 
-    // Creates both files. expected_bytes guides the allocation of disk space ahead of the
-    // data. Throws std::system_error with the path; nothing is left behind then.
-    void open(const CubeFileNames& names, std::uint64_t expected_bytes);
+    // Creates both files, and keeps the space for them where the file system can: it is taken
+    // from others without the files being any longer. Throws std::system_error with the path,
+    // ENOSPC also when the room is required and not there; nothing is left behind then.
+    void open(const CubeFileNames& names, const CubeRoom& room);
+    // All the space of the cube is kept for it: no write of it finds the disk full.
+    bool reserved() const noexcept { return reserved_; }
+    // What is free on its disk; 0 when that cannot be told.
+    std::uint64_t free_bytes() const noexcept;
     bool is_open() const noexcept { return data_fd_ >= 0; }
     bool direct() const noexcept { return direct_; }
 
@@ -43,8 +62,8 @@ class CubeFile {
     std::vector<std::byte> read_rows(std::size_t n_rows);
 
     // The last steps, each throwing std::system_error; may be repeated after an error.
-    // Cuts the file to header and data, sets the header, appends zeros up to a whole block and
-    // then the extension; all of it is on disk when this returns.
+    // Sets the header, puts zeros up to a whole block and then the extension behind the data,
+    // cuts the files to what is in them; all of it is on disk when this returns.
     void finish(std::span<const std::byte> header, std::uint64_t data_bytes,
                 std::span<const std::byte> extension);
     // The data sum of the first data_bytes after the header, read back from the file.
@@ -59,15 +78,13 @@ class CubeFile {
     void discard() noexcept;
 
   private:
-    void allocate_ahead(std::uint64_t end) noexcept;
+    void keep_room(const CubeRoom& room);
 
     CubeFileNames names_;
     int data_fd_ = -1;
     int journal_fd_ = -1;
     bool direct_ = false;
-    bool allocates_ = false;  // the file system reserves space ahead
-    std::uint64_t expected_bytes_ = 0;
-    std::uint64_t allocated_bytes_ = 0;
+    bool reserved_ = false;
     std::uint64_t journal_bytes_ = 0;
 };
 

@@ -20,7 +20,7 @@ enum class EventKind : std::uint8_t {
     cube_written,  // cube
     memory_full,   // the ring memory is full, frames are being lost from now on
     memory_freed,
-    disk_error,  // value: errno; the write is tried again
+    disk_error,  // cube; value: errno; the write is tried again
     disk_recovered,
     saving_ended,  // of a controlled logger; text: what was saved
     note,          // text

@@ -44,16 +44,38 @@ bool LoggerEngine::next_event(Event& event, std::chrono::nanoseconds timeout) {
     return capture_events_.try_pop(event) || disk_events_.try_pop(event);
 }
 
-void LoggerEngine::open_cube(std::uint32_t index, const CubeFileNames& names,
-                             std::span<const std::byte> header) {
+LoggerEngine::Progress LoggerEngine::cube_progress(std::uint32_t index) noexcept {
+    // In this order: a cube that has not ended after the count is the one that was counted.
+    const std::uint32_t growing = capture_.counters().cube_frames.load();
+    const std::uint32_t ended = cubes_[index].ended_with.load();
+    if (ended == Cube::kGrowing) return {growing, true};
+    return {ended, false};
+}
+
+void LoggerEngine::limit_cube(std::uint32_t index, std::uint32_t frames) noexcept {
+    Cube& cube = cubes_[index];
+    cube.frame_limit.store(std::min(frames, cube.start.expected_frames));
+}
+
+void LoggerEngine::give_up_cube(std::uint32_t index) noexcept {
+    cubes_[index].frame_limit.store(0);
+    cubes_[index].given_up.store(true);
+}
+
+bool LoggerEngine::open_cube(std::uint32_t index, const CubeFileNames& names,
+                             std::span<const std::byte> header,
+                             std::optional<std::uint32_t> frames, bool required) {
     Cube& cube = cubes_[index];
     check_header(cube, header);
-    const std::uint64_t data_bytes =
-        std::uint64_t{cube.start.planned_frames} * cube.start.frame_bytes;
-    cube.file.open(names, header.size() + data_bytes);
+    const std::uint32_t n_frames = frames.value_or(cube.start.expected_frames);
+    CubeRoom room = CubeRoom::of(header.size(), cube.start.frame_bytes, n_frames);
+    room.required = required;
+    cube.file.open(names, room);
     cube.header.assign(header.begin(), header.end());
+    const bool reserved = cube.file.reserved();  // from here on the writer has the file
     cube.opened.store(Opened::open);
     cube.opened.notify_all();
+    return reserved;
 }
 
 void LoggerEngine::abandon_cube(std::uint32_t index) noexcept {

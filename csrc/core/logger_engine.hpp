@@ -45,9 +45,21 @@ class LoggerEngine {
 
     // -- a cube that started ---------------------------------------------------------------
     const CubeStart& cube_start(std::uint32_t cube) noexcept { return cubes_[cube].start; }
-    // Creates its files; `header` is what a crash leaves behind, of the size announced.
-    void open_cube(std::uint32_t cube, const CubeFileNames& names,
-                   std::span<const std::byte> header);
+    struct Progress {
+        std::uint32_t frames;  // in memory and on disk by now
+        bool growing;
+    };
+    Progress cube_progress(std::uint32_t cube) noexcept;
+    // It ends with so many, or at once where it has more: its disk has no room for them.
+    void limit_cube(std::uint32_t cube, std::uint32_t frames) noexcept;
+    // Creates its files with room for so many frames (without: as expected), see
+    // CubeFile::open; `header` is what a crash leaves behind, of the size announced. Returns
+    // whether the space is kept for it.
+    bool open_cube(std::uint32_t cube, const CubeFileNames& names,
+                   std::span<const std::byte> header, std::optional<std::uint32_t> frames = {},
+                   bool required = false);
+    // What its disk refuses from now on is not tried again: it ends before that.
+    void give_up_cube(std::uint32_t cube) noexcept;
     // Its frames go nowhere.
     void abandon_cube(std::uint32_t cube) noexcept;
 

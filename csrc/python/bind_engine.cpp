@@ -37,7 +37,8 @@ const char* text_of(CubeEndReason reason) {
                                       "stream re-created with another shape",
                                       "stream removed",
                                       "number of frames reached",
-                                      "saving paused"};
+                                      "saving paused",
+                                      "disk full"};
     return kTexts[static_cast<int>(reason)];
 }
 
@@ -48,6 +49,7 @@ py::dict start_of(LoggerEngine& engine, std::uint32_t cube) {
     facts["dtype"] = py::str(numpy_dtype(start.type));
     facts["shape"] = py::make_tuple(start.height, start.width);
     facts["planned_frames"] = start.planned_frames;
+    facts["expected_frames"] = start.expected_frames;
     facts["header_bytes"] = start.header_bytes;
     facts["frame_bytes"] = start.frame_bytes;
     facts["acquisition_times"] = start.acquisition_times;
@@ -72,6 +74,7 @@ py::dict end_of(LoggerEngine& engine, std::uint32_t cube) {
     facts["captured"] = end.frames;
     facts["frames"] = disk.frames;
     facts["data_sum"] = disk.data_sum;
+    facts["lost"] = end.lost;
     facts["torn"] = end.torn;
     facts["lost_at_end"] = end.lost_at_end;
     facts["changes"] = changes;
@@ -111,6 +114,7 @@ py::dict status_of(LoggerEngine& engine) {
     status["chunks"] = engine.pool().count();
     status["bytes_written"] = engine.disk().bytes_written();
     status["disk_errno"] = engine.disk().failing();
+    status["disk_cube"] = engine.disk().failing_cube();
     return status;
 }
 
@@ -215,13 +219,25 @@ void bind_engine(py::module_& module) {
                                [](const LoggerEngine& e) { return e.pool().total_bytes(); })
         .def("cube_start", &start_of)
         .def("cube_end", &end_of)
-        .def("open_cube",
-             [](LoggerEngine& e, std::uint32_t cube, const std::string& data,
-                const std::string& journal, const py::bytes& header) {
-                 const auto header_bytes = as_bytes(header);
-                 const py::gil_scoped_release unlocked;
-                 e.open_cube(cube, names_of(data, journal), header_bytes);
+        .def(
+            "open_cube",
+            [](LoggerEngine& e, std::uint32_t cube, const std::string& data,
+               const std::string& journal, const py::bytes& header,
+               std::optional<std::uint32_t> frames, bool required) {
+                const auto header_bytes = as_bytes(header);
+                const py::gil_scoped_release unlocked;
+                return e.open_cube(cube, names_of(data, journal), header_bytes, frames,
+                                   required);
+            },
+            py::arg("cube"), py::arg("data"), py::arg("journal"), py::arg("header"),
+            py::arg("frames") = py::none(), py::arg("required") = false)
+        .def("cube_progress",
+             [](LoggerEngine& e, std::uint32_t cube) {
+                 const LoggerEngine::Progress progress = e.cube_progress(cube);
+                 return py::make_tuple(progress.frames, progress.growing);
              })
+        .def("limit_cube", &LoggerEngine::limit_cube)
+        .def("give_up_cube", &LoggerEngine::give_up_cube)
         .def("abandon_cube", &LoggerEngine::abandon_cube)
         .def("cube_rows",
              [](LoggerEngine& e, std::uint32_t cube) {
@@ -242,6 +258,13 @@ void bind_engine(py::module_& module) {
         .def("close", &LoggerEngine::close, Unlocked());
     module.def("rename_new", &rename_new, py::arg("source"), py::arg("target"), Unlocked(),
                "Renames without ever replacing; False when the target exists.");
+    module.def(
+        "cube_room_bytes",
+        [](std::uint64_t header_bytes, std::uint64_t frame_bytes, std::uint64_t frames) {
+            return CubeRoom::of(header_bytes, frame_bytes, frames).total();
+        },
+        py::arg("header_bytes"), py::arg("frame_bytes"), py::arg("frames"),
+        "Disk space for a cube: pixels, table, sidecar, journal, and what must stay free.");
     module.def("sync_directory", &sync_directory, py::arg("directory"), Unlocked());
 }
 

@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, module) {
     vampires::bind_kernels(module);
     vampires::bind_engine(module);
     vampires::bind_links(module);
+    vampires::bind_files(module);
 }

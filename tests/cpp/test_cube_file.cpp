@@ -1,10 +1,12 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -12,6 +14,7 @@
 #include <span>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "chunk_pool.hpp"
@@ -88,7 +91,7 @@ void write_and_finish(const TempDirectory& directory) {
     const Bytes extension = filled(2 * kFitsBlock, 'E');
     CubeFile file;
     CHECK_FALSE(file.is_open());
-    file.open(names, 10 * kPageBytes);
+    file.open(names, {10 * kPageBytes});
     CHECK(file.is_open());
     CHECK(file.write_pages(pages.span(), 0) == 0);
     // The last page once more, as after a flush.
@@ -128,7 +131,7 @@ TEST_CASE("data that end with a block get no padding, and space kept for more is
     const CubeFileNames names = names_in(directory);
     const Pages pages(45);  // 64 blocks
     CubeFile file;
-    file.open(names, std::size_t{64} << 20);
+    file.open(names, {std::size_t{64} << 20});
     REQUIRE(file.write_pages(pages.span(), 0) == 0);
     const Bytes header = filled(kFitsBlock, 'H');
     file.finish(header, pages.span().size() - kFitsBlock, {});
@@ -141,7 +144,7 @@ TEST_CASE("data that end with a block get no padding, and space kept for more is
 TEST_CASE("pages that are not aligned for direct I/O are written all the same") {
     const TempDirectory directory;
     CubeFile file;
-    file.open(names_in(directory), 4 * kPageBytes);
+    file.open(names_in(directory), {4 * kPageBytes});
     const Pages pages(3);
     const auto odd = pages.span().subspan(8, kPageBytes);
     CHECK(file.write_pages(odd, 0) == 0);
@@ -156,7 +159,7 @@ TEST_CASE("the data sum of a long file is that of its bytes, whatever the pieces
     const TempDirectory directory(true);
     const Pages pages(600);
     CubeFile file;
-    file.open(names_in(directory), pages.span().size());
+    file.open(names_in(directory), {pages.span().size()});
     REQUIRE(file.write_pages(pages.span(), 0) == 0);
     for (const std::size_t bytes :
          {std::size_t{1}, std::size_t{1} << 20, (std::size_t{2} << 20) + 3}) {
@@ -171,7 +174,7 @@ TEST_CASE("opening never replaces a file, and leaves nothing when it fails") {
         const TempDirectory directory;
         std::ofstream(directory / taken) << "mine";
         CubeFile file;
-        CHECK(thrown([&] { file.open(names_in(directory), 0); }) == EEXIST);
+        CHECK(thrown([&] { file.open(names_in(directory), {}); }) == EEXIST);
         CHECK_FALSE(file.is_open());
         CHECK(directory.entries() == 1);
         CHECK(file_bytes(directory / taken).size() == 4);
@@ -179,7 +182,7 @@ TEST_CASE("opening never replaces a file, and leaves nothing when it fails") {
     const TempDirectory directory;
     CubeFile file;
     CHECK(thrown([&] {
-              file.open({directory / "none/.cube", directory / "none/.frames"}, 0);
+              file.open({directory / "none/.cube", directory / "none/.frames"}, {});
           }) == ENOENT);
 }
 
@@ -187,11 +190,11 @@ TEST_CASE("a discarded file leaves nothing, opened or not") {
     const TempDirectory directory;
     CubeFile file;
     file.discard();
-    file.open(names_in(directory), 0);
+    file.open(names_in(directory), {});
     CHECK(directory.entries() == 2);
     file.discard();
     CHECK(directory.entries() == 0);
-    file.open(names_in(directory), 0);  // may be used again
+    file.open(names_in(directory), {});  // may be used again
     CHECK(file.is_open());
 }
 
@@ -201,7 +204,7 @@ TEST_CASE("a file whose folder was removed is finished under its name") {
     fs::create_directory(folder);
     const Pages pages(3);
     CubeFile file;
-    file.open({folder + "/.cube", folder + "/.frames"}, 0);
+    file.open({folder + "/.cube", folder + "/.frames"}, {});
     REQUIRE(file.write_pages(pages.span(), 0) == 0);
     REQUIRE(file.append_rows(filled(kFrameRowBytes, 'r')) == 0);
     fs::remove_all(folder);
@@ -225,7 +228,7 @@ TEST_CASE(
     fs::create_directory(folder);
     const Pages pages(2);
     CubeFile file;
-    file.open({folder + "/.cube", folder + "/.frames"}, 0);
+    file.open({folder + "/.cube", folder + "/.frames"}, {});
     REQUIRE(file.write_pages(pages.span(), 0) == 0);
     fs::rename(folder, directory / "day");
     const Bytes header = filled(kFitsBlock, 'H');
@@ -252,7 +255,7 @@ TEST_CASE("a file named through its open folder goes with the folder, without a 
     const std::string path = "/proc/self/fd/" + std::to_string(folder);
     const Pages pages(2);
     CubeFile file;
-    file.open({path + "/.cube", path + "/.frames"}, 0);
+    file.open({path + "/.cube", path + "/.frames"}, {});
     REQUIRE(file.write_pages(pages.span(), 0) == 0);
     fs::rename(directory / "night", directory / "day");
     fs::create_directory(directory / "night");  // of the next cube
@@ -286,7 +289,7 @@ TEST_CASE(
     if (!disk.available()) return;
     const Pages pages(16);
     CubeFile file;
-    file.open(names_in(disk.directory()), 16 * kPageBytes);
+    file.open(names_in(disk.directory()), {16 * kPageBytes});
     REQUIRE(file.write_pages(pages.span().first(8 * kPageBytes), 0) == 0);
     REQUIRE(file.append_rows(filled(kFrameRowBytes, 'a')) == 0);
     disk.fill();
@@ -308,4 +311,78 @@ TEST_CASE(
     CHECK(finished == joined({header, data, filled(padding, '\0'), extension}));
     file.discard();
     CHECK(disk.directory().entries() == 0);
+}
+
+TEST_CASE(
+    "the space of a cube is kept for it, and its files are no longer than what is in them") {
+    const TempDirectory directory;
+    const CubeFileNames names = names_in(directory);
+    const Pages pages(8);
+    CubeFile file;
+    CubeRoom room = CubeRoom::of(kFitsBlock, 1 << 20, 16);
+    room.required = true;
+    file.open(names, room);
+    if (!file.reserved()) {
+        MESSAGE("skipped: this file system keeps no space");
+        return;
+    }
+    const auto size_of = [](const std::string& name) {
+        struct stat status = {};
+        REQUIRE(stat(name.c_str(), &status) == 0);
+        return std::pair(status.st_size, static_cast<std::uint64_t>(status.st_blocks) * 512);
+    };
+    CHECK(size_of(names.data).first == 0);
+    CHECK(size_of(names.data).second >= room.data_bytes);
+    CHECK(size_of(names.journal).first == 0);
+    CHECK(size_of(names.journal).second >= room.journal_bytes);
+    REQUIRE(file.write_pages(pages.span(), 0) == 0);
+    REQUIRE(file.append_rows(filled(2 * kFrameRowBytes, 'r')) == 0);
+    // What a kill would leave: pages and rows that were written, and not a zero more.
+    CHECK(size_of(names.data).first == 8 * kPageBytes);
+    CHECK(size_of(names.journal).first == 2 * kFrameRowBytes);
+    file.finish(filled(kFitsBlock, 'H'), 7 * kPageBytes, filled(kFitsBlock, 'E'));
+    CHECK(size_of(names.data).second < 100 * kPageBytes);
+    CHECK(size_of(names.journal).second <= 2 * kPageBytes);
+}
+
+TEST_CASE("where the room that is required is not there, nothing is opened and nothing stays") {
+    const TinyDisk disk(std::size_t{1} << 20);
+    if (!disk.available()) return;
+    CubeFile file;
+    CubeRoom room = CubeRoom::of(kFitsBlock, 1 << 10, 1000);
+    room.required = true;
+    CHECK(thrown([&] { file.open(names_in(disk.directory()), room); }) == ENOSPC);
+    CHECK_FALSE(file.is_open());
+    CHECK(disk.directory().entries() == 0);
+    room.required = false;  // as much as there is
+    file.open(names_in(disk.directory()), room);
+    CHECK(file.is_open());
+    CHECK_FALSE(file.reserved());
+    file.discard();
+}
+
+TEST_CASE("a file larger than this user may make is refused as a full disk is") {
+    const TempDirectory directory;
+    struct rlimit before = {};
+    REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+    const auto signal_before = std::signal(SIGXFSZ, SIG_IGN);
+    const struct rlimit small = {std::size_t{1} << 20, before.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
+    CubeFile file;
+    CubeRoom room = CubeRoom::of(kFitsBlock, 1 << 20, 4);
+    room.required = true;
+    const int error = thrown([&] { file.open(names_in(directory), room); });
+    const std::size_t left = directory.entries();
+    room.required = false;
+    file.open(names_in(directory), room);
+    const Pages pages(512);  // 2 MiB
+    const int refused = file.write_pages(pages.span(), 0);
+    const int taken = file.write_pages(pages.span().first(16 * kPageBytes), 0);
+    setrlimit(RLIMIT_FSIZE, &before);
+    std::signal(SIGXFSZ, signal_before);
+    CHECK(error == EFBIG);
+    CHECK(left == 0);
+    CHECK(refused == EFBIG);
+    CHECK(taken == 0);
+    file.discard();
 }

@@ -511,12 +511,16 @@ TEST_CASE(
 }
 
 TEST_CASE("a disk given up leaves a cube of the frames that are whole on it, and can shrink") {
-    const TinyDisk disk(std::size_t{600} << 10);
+    const TinyDisk disk(std::size_t{8} << 20);
     if (!disk.available()) return;
-    Session session({}, &disk.directory());
+    Session session(small_memory, &disk.directory());
     Camera camera(session.streams, kLargeFrames);
     session.start();
-    session.publish(camera, 60);  // more than the disk holds
+    session.publish(camera, 30);
+    const std::size_t kFrame = std::size_t{2} * kLargeFrames.width * kLargeFrames.height;
+    await([&] { return session.engine.disk().bytes_written() > 29 * kFrame; });
+    disk.fill();
+    session.publish(camera, 30);
     session.driver->await_event(EventKind::disk_error);
     session.driver->shrink_to.store(20);
     session.engine.disk().give_up();
@@ -668,6 +672,31 @@ TEST_CASE("an engine that was never started may go") {
     config.ring_memory_bytes = 1;
     const LoggerEngine engine(config);
     CHECK(engine.pool().free.size() == engine.pool().count());
+}
+
+TEST_CASE("a cube ends with the frames that its disk has room for, and the next goes on") {
+    Session session([](EngineConfig& config) { config.capture.cube_size = 100; });
+    Camera camera(session.streams);
+    session.engine.start();
+    Event event;
+    do {
+        REQUIRE(session.engine.next_event(event, seconds(60)));
+    } while (event.kind != EventKind::attached);
+    camera.publish();
+    do {
+        REQUIRE(session.engine.next_event(event, seconds(60)));
+    } while (event.kind != EventKind::cube_started);
+    CHECK(session.engine.cube_progress(event.cube).growing);
+    session.engine.limit_cube(event.cube, 5);
+    for (int k = 0; k < 11; ++k) camera.publish();
+    await([&] { return !session.engine.cube_progress(event.cube).growing; });
+    CHECK(session.engine.cube_progress(event.cube).frames == 5);
+    session.engine.abandon_cube(event.cube);
+    do {
+        REQUIRE(session.engine.next_event(event, seconds(60)));
+    } while (event.kind != EventKind::cube_written);
+    CHECK(session.engine.cube_end(event.cube).reason == CubeEndReason::disk_full);
+    session.engine.discard_cube(event.cube);
 }
 
 TEST_SUITE_END();

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from vampires import _core
 from vampires.commands.common import (
     CommandParser,
+    StopEvent,
     UserError,
     number_in,
     parse_bytes,
@@ -24,8 +25,13 @@ from vampires.commands.common import (
     user_errors,
 )
 from vampires.cpu_placement import parse_cpus
+from vampires.disk_room import disk_room
 from vampires.free_memory import available_bytes
+from vampires.log_volumes import room_fault
 from vampires.logger import Logger, LoggerConfig, LoggerResult
+from vampires.partial_cubes import CubeInUse, PartialCube, left_behind, recovery_hint
+from vampires.room_watch import RoomWatch
+from vampires.stream_facts import stream_facts
 
 PROG = "vampires-logger"
 EXIT_LOST = 3
@@ -56,6 +62,14 @@ def _parser() -> argparse.ArgumentParser:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--dir", metavar="ROOT", help="files go to ROOT/YYYYMMDD/STREAM")
     place.add_argument("--exact-dir", metavar="DIR", help="files go to DIR itself")
+    add(
+        "--next-dir",
+        action="append",
+        default=[],
+        metavar="ROOT",
+        help="where files go when there is no room left, as --dir or --exact-dir; may be "
+        "given several times",
+    )
     add("--cube-size", type=number_in(int, 1), default=1000, metavar="N", help="frames a cube")
     add("--cubes", type=number_in(int, 1), metavar="N", help="end after N cubes")
     add("--frames", type=number_in(int, 1), metavar="N", help="end after N frames")
@@ -82,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds between lines of progress, 0: none (default: 0.5 on a terminal, else 10)",
     )
+    add("--recover", action="store_true", help="first recover what an earlier logger left")
     add("--json", action="store_true", help="at the end one JSON object on standard output")
     return parser
 
@@ -165,6 +180,17 @@ def _check_limits(args: argparse.Namespace) -> None:
             raise UserError(f"{option} is {found}, at most {limit} is possible; give less")
 
 
+def _check_room(args: argparse.Namespace, roots: Sequence[Path], shm_dir: str) -> None:
+    try:
+        frame_bytes = stream_facts(args.stream, shm_dir).frame_bytes
+    except (_core.StreamError, OSError):
+        return  # the logger says what is wrong with it
+    frames = min(args.cube_size, args.frames or args.cube_size)
+    fault = room_fault(roots, frame_bytes, frames)
+    if fault:
+        raise UserError(fault)
+
+
 def _config(args: argparse.Namespace) -> LoggerConfig:
     _check_limits(args)
     shm_dir = _core.stream_directory()
@@ -174,9 +200,13 @@ def _config(args: argparse.Namespace) -> LoggerConfig:
             f"the name {args.stream!r} is not letters and digits only; the archive and the "
             "reduction pipeline split file names on other characters"
         )
+    roots = [_prepared_root(args.exact_dir if args.dir is None else args.dir)]
+    roots += [_prepared_root(text) for text in args.next_dir]
+    _check_room(args, roots, shm_dir)
     return LoggerConfig(
         stream=args.stream,
-        root=_prepared_root(args.exact_dir if args.dir is None else args.dir),
+        root=roots[0],
+        next_roots=tuple(roots[1:]),
         shm_dir=Path(shm_dir),
         exact_dir=args.exact_dir is not None,
         cube_size=args.cube_size,
@@ -188,6 +218,31 @@ def _config(args: argparse.Namespace) -> LoggerConfig:
         cpus=args.cpus,
         rolling=args.rolling,
     )
+
+
+def _mind_partial_cubes(config: LoggerConfig, stop: StopEvent, *, recover_now: bool) -> None:
+    """Tells of cubes that an earlier logger did not finish, or makes them cubes at once."""
+    for root in (config.root, *config.next_roots):
+        left = left_behind(root, config.stream, exact=config.exact_dir)
+        hint = recovery_hint(left, root)
+        if recover_now:
+            _recover(left, stop)
+        elif hint:
+            _say(f"{hint}; or start with --recover")
+
+
+def _recover(left: Sequence[PartialCube], stop: StopEvent) -> None:
+    from vampires.recovery import recover
+
+    def end_when_stopped(done: int, total: int) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+
+    for partial in left:
+        try:
+            _say(f"recovered {recover(partial, progress=end_when_stopped)}")
+        except (CubeInUse, OSError, ValueError) as error:
+            _say(f"not recovered: {partial.files[0]}: {error}")
 
 
 def _print_error(text: str, end: str = "\n") -> None:
@@ -225,6 +280,7 @@ class _Progress:
 
     LOSS_S = 1.0  # at most one line on losses in so long
     WAITING_S = 2.0  # without the stream before saying so
+    ROOM_S = 5.0  # between two looks at the disk
 
     def __init__(self, logger: Logger, interval_s: float | None) -> None:
         self._logger = logger
@@ -234,12 +290,16 @@ class _Progress:
         self._shown_at = self._losses_at = self._attached_at = time.monotonic()
         self._before = logger.status()
         self._lost_told = 0
+        self._room = RoomWatch()
+        self._room_at, self._room_bytes = self._shown_at, self._before["bytes"]
 
     def __call__(self) -> None:
         now = time.monotonic()
         status = self._logger.status()
         self._tell_losses(status, now)
         self._tell_waiting(status, now)
+        if now - self._room_at >= self.ROOM_S:
+            self._tell_room(status, now)
         if self._interval_s and now - self._shown_at >= self._interval_s:
             self._show(status, now - self._shown_at)
             self._before, self._shown_at = status, now
@@ -259,6 +319,19 @@ class _Progress:
             self.clear()
             _say(f"waiting for the stream {self._logger.config.stream}")
             self._attached_at = float("-inf")  # said once, until it is there again
+
+    def _tell_room(self, status: dict[str, Any], now: float) -> None:
+        """How long the disk lasts at the present rate, when that becomes short."""
+        speed = (status["bytes"] - self._room_bytes) / (now - self._room_at)
+        self._room_at, self._room_bytes = now, status["bytes"]
+        try:
+            free = disk_room(status["root"]).free_bytes
+        except OSError:
+            return  # the logger says what is wrong with it
+        line = self._room.line(str(status["root"]), free, speed, 0)
+        if line:
+            self.clear()
+            _say(line)
 
     def _show(self, status: dict[str, Any], seconds: float) -> None:
         rate = (status["frames"] - self._before["frames"]) / seconds
@@ -294,6 +367,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with setup_signals() as stop:
         try:
             config = _config(args)
+            _mind_partial_cubes(config, stop, recover_now=args.recover)
             _say(f"taking {config.ring_memory_bytes / 2**30:.2f} GiB of ring memory")
             logger = Logger(config, _say)
         except (OSError, ValueError, _core.StreamError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -114,40 +113,23 @@ def look_at(cameras: Sequence[CameraConfig]) -> list[Answer]:
 
 
 def _share_disks(answers: Sequence[Answer]) -> None:
-    """Adds "full_in_s": when a disk is full at the rates of all cameras that write to it."""
+    """Adds "full_in_s" and "room_level": when a disk is full at the rates of all cameras that
+    write to it, and how urgent that is."""
+    from vampires.disk_room import RoomLevel, mount_of, mount_points, room_level
+
     mounts = mount_points()
     speeds: dict[str, float] = {}
     for answer in answers:
         if answer.get("running"):
-            answer["mount"] = mount_of(answer["directory"], mounts)
+            answer["mount"] = mount_of(answer["directory_in_use"], mounts)
             speed = answer["rate_hz"] * answer["frame_bytes"]
             speeds[answer["mount"]] = speeds.get(answer["mount"], 0.0) + speed
     for answer in answers:
         speed = speeds.get(answer.get("mount", ""), 0.0)
         free = answer.get("disk_free_bytes", 0.0)
         answer["full_in_s"] = round(free / speed, 1) if speed > 0 and free > 0 else None
-
-
-def mount_points() -> list[str]:
-    """Where file systems are mounted. No disk is asked: one that hangs must not hang this."""
-    try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
-            words = [line.split(" ") for line in mounts]
-    except OSError:
-        return []
-    return [_unescaped(parts[1]) for parts in words if len(parts) > 1]
-
-
-def _unescaped(text: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text
-
-
-def mount_of(directory: str, mounts: Sequence[str]) -> str:
-    """The mount point below which a directory lies, by its name."""
-    above = [m for m in mounts if os.path.join(directory, "").startswith(os.path.join(m, ""))]
-    return max(above, key=len, default="/")
+        if free > 0 and answer.get("room_level") != RoomLevel.FULL.value:
+            answer["room_level"] = room_level(free, speed).value
 
 
 if __name__ == "__main__":

@@ -20,17 +20,17 @@ from vampires.commands.cube_options import (
 )
 from vampires.commands.datatype import checked_type, set_data_type
 from vampires.commands.questions import Questions
-from vampires.commands.status_table import bytes_text, duration
 from vampires.cube_length import proposed_length
+from vampires.disk_room import RoomLevel, bytes_text, disk_room, duration, room_level, room_text
 from vampires.fps import FPSError, FPSNotFound, fps_directory
 from vampires.free_memory import available_bytes
 from vampires.log_directory import (
     DirectoryRefused,
     check_directory,
-    free_bytes,
     parse_directory,
     ready_directory,
 )
+from vampires.log_volumes import room_fault
 from vampires.logger_conf import stream_fault
 from vampires.long_directories import full_form
 from vampires.stream_facts import StreamFacts, measured_rates, mode_names, stream_facts
@@ -272,12 +272,13 @@ class _Preparation:
         directory = self._place.directory
         try:
             ready_directory(directory)
-            free = free_bytes(directory)
+            free = disk_room(directory).free_bytes
         except (DirectoryRefused, OSError) as error:
             raise UserError(str(error)) from None
         speed = sum(subject.bytes_per_s for subject in self._subjects)
         lasts_s = free / speed if speed else None
         self._questions.say(self._place_shown(free, lasts_s))
+        self._mind_room(free, speed)
         options = self._options()
 
         def prepare(stream: str) -> None:
@@ -294,7 +295,20 @@ class _Preparation:
                 **self._facts(subject),
                 "disk_free_bytes": free,
                 "disk_lasts_s": lasts_s,
+                "room_level": room_level(free, speed).value,
             }
+
+    def _mind_room(self, free: int, speed: float) -> None:
+        """Warns of a disk that is full soon. UserError: it takes not one cube."""
+        further = self._config.logging.next_directories
+        largest = max(subject.facts.frame_bytes for subject in self._subjects)
+        fault = room_fault([self._place.directory, *further], largest, self._frames)
+        if fault:
+            raise UserError(fault)
+        level = room_level(free, speed)
+        if level is not RoomLevel.OK:
+            then = f", then to {', '.join(map(str, further))}" if further else ""
+            self._questions.say(f"warning: {room_text(free, speed)}{then}")
 
     def _options(self) -> dict[str, loggers.LoggerOptions]:
         logging = self._config.logging
@@ -307,6 +321,7 @@ class _Preparation:
             )
         options = loggers.LoggerOptions(
             directory=self._place.directory,
+            next_directories=self._config.logging.next_directories,
             daily=self._place.daily,
             cube_size=self._frames,
             cubes=self._cubes,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from vampires.commands.cameras import Answer
+from vampires.disk_room import RoomLevel, bytes_text, duration
 
 COLUMNS = 80
 LABEL_COLUMNS = 8
@@ -69,7 +70,7 @@ def _column(answer: Answer) -> dict[str, Cell]:
         "cube": (_cube(answer) if known else "-", False),
         "memory": (_memory(answer), answer.get("ring_fill_percent", 0) > 50),
         "file": (file or "-", False),
-        "in": (answer.get("directory") or "-", False),
+        "in": (answer.get("directory_in_use") or answer.get("directory") or "-", False),
         "disk": _disk(answer),
     }
 
@@ -111,30 +112,9 @@ def _disk(answer: Answer) -> Cell:
         return "-", False
     text = f"{bytes_text(answer['disk_free_bytes'])} free"
     full_s = answer.get("full_in_s")
-    if full_s is None:
+    if full_s is not None:
+        text += f", full in {duration(full_s)}"
+    level = answer.get("room_level", RoomLevel.OK.value)
+    if level == RoomLevel.OK.value:
         return text, False
-    return f"{text}, full in {duration(full_s)}", full_s < 600
-
-
-def bytes_text(number: float) -> str:
-    """A number of bytes with its unit, three digits."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if number >= 0.9995 * size:
-            return f"{_three_digits(number / size)} {unit}"
-    return f"{_three_digits(number / 1e3)} kB"
-
-
-def _three_digits(number: float) -> str:
-    return f"{number:.3g}" if number < 999.5 else f"{number:.0f}"
-
-
-def duration(seconds: float) -> str:
-    """A time in the two largest of its units."""
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if minutes < 120:
-        return f"{minutes} min"
-    if hours < 72:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{round(seconds / 86400)} d"
+    return f"{text}, {level.upper()}", level != RoomLevel.LOW.value

@@ -48,6 +48,12 @@ def _parser() -> CommandParser:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("-d", dest="root", metavar="ROOT", help="to ROOT/YYYYMMDD/STREAM (UTC)")
     place.add_argument("-D", dest="exact", metavar="DIR", help="to DIR itself")
+    parser.add_argument(
+        "--next-dir",
+        action="append",
+        metavar="DIR",
+        help="where files go when there is no room left; may be given several times",
+    )
     add("-z", dest="cube_size", type=number_in(int, 1), metavar="N", help="frames a cube")
     add("-n", dest="frames", type=number_in(int, 0), metavar="N", help="end after N; 0: never")
     add("-c", dest="cubes", type=number_in(int, 0), metavar="N", help="end after N; 0: never")
@@ -114,6 +120,7 @@ def _options(args: argparse.Namespace) -> LoggerOptions:
     return LoggerOptions(
         directory=None if directory is None else Path(directory).absolute(),
         daily=None if directory is None else args.root is not None,
+        next_directories=None if args.next_dir is None else list(map(Path, args.next_dir)),
         cube_size=args.cube_size,
         cubes=args.cubes,
         frames=args.frames,

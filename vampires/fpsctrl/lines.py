@@ -13,6 +13,7 @@ from enum import Enum
 
 from rich.cells import cell_len, set_cell_size
 
+from vampires.disk_room import ALARM_S, WARNING_S, RoomLevel, duration
 from vampires.fps import FPS, Parameter
 from vampires.fps.layout import ParameterFlag, ParameterType
 from vampires.fps_control import Light
@@ -219,7 +220,6 @@ def parameter_title(snapshot: Snapshot) -> Line:
     return tuple(spans)
 
 
-DISK_ALARM_S = 1800.0
 # What our logger says of itself besides.
 FIGURES = ("rate", "ringfill", "pending", "timetofull", "lasterror")
 
@@ -236,11 +236,14 @@ def logger_figures(fps: FPS) -> Span | None:
     if pending:
         parts.append(f"{counted(int(pending), 'cube')} to be written")
     if full_s >= 0:
-        parts.append(f"disk full in {full_s / 3600:.1f} h")
-    if 0 <= full_s < DISK_ALARM_S:
-        parts[-1] = f"disk full in {full_s / 60:.0f} min"
+        parts.append(f"disk full in {duration(full_s)}")
+    if "roomlevel" in fps and fps["roomlevel"] == RoomLevel.FULL.value:
+        parts.append("no room for another cube")
         return " | ".join(parts), Tone.BAD
-    return " | ".join(parts), Tone.PLAIN if rate else Tone.WARNING
+    if 0 <= full_s < ALARM_S:
+        return " | ".join(parts), Tone.BAD
+    warns = not rate or 0 <= full_s < WARNING_S
+    return " | ".join(parts), Tone.WARNING if warns else Tone.PLAIN
 
 
 def _number_of(value: object) -> float:

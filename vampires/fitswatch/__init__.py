@@ -1,0 +1,1 @@
+"""fitswatcher: the newest FITS files of folders on a screen, and what is wrong with them."""
