@@ -36,12 +36,13 @@ from vampires.fpsctrl import screen as fps_screen
 from vampires.fpsctrl.browser import ACTIONS, FPSBrowser
 from vampires.fpsctrl.editor import LineEditor
 from vampires.fpsctrl.filter import FPSFilter
-from vampires.fpsctrl.lines import Line, Tone, compact, fit, help_lines
+from vampires.fpsctrl.lines import compact, fit, help_lines
 from vampires.fpsctrl.screen import FPSScreen
 from vampires.fpsctrl.selection import Selection
 from vampires.fpsctrl.text import typed
 from vampires.fpsctrl.watch import FPSWatch
 from vampires.logger_parameters import make_logger_fps
+from vampires.terminal_text import Line, Tone
 
 RUN_KEYS = ["R", "ctrl+r", "O", "ctrl+o", "T", "ctrl+t"]
 

@@ -26,18 +26,13 @@ from pydantic import (
 from vampires import cameras as camera_facts
 from vampires.commands.common import parse_bytes
 from vampires.config import ConfigError
+from vampires.header_rules import DATA_TYPES
 
 THIS_MACHINE = ("local", "localhost")
 """Addresses that mean the machine on which one is."""
 
 GIVEN_SSH_OPTIONS = ("batchmode", "connecttimeout", "loglevel")
 """Options that every ssh gets from vampires.hosts; it heeds the first one given."""
-
-DATA_TYPES = (
-    "ACQUISITION", "BIAS", "COMPARISON", "DARK", "DOMEFLAT", "FLAT", "FOCUSING", "OBJECT",
-    "SKYFLAT", "STANDARD", "TEST",
-)  # fmt: skip
-"""Values of DATA-TYP that the archive and the reduction pipeline know."""
 
 MAX_CUBE_FRAMES = 2**31 - 1  # the column FRAME has 32 bits
 MAX_BYTES = 2**63 - 1

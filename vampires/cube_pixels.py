@@ -13,12 +13,12 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from vampires.closing import Closing
 from vampires.fits_hdus import FitsInvalid, Hdu, read_hdus
 from vampires.frame_table import FRAME_DTYPE, Rows
 from vampires.header_cards import Cards
@@ -32,7 +32,7 @@ _OFFSET = {8: (-128, "i1"), 16: (2**15, "u2"), 32: (2**31, "u4"), 64: (2**63, "u
 _BAND_PIXELS = 1 << 16  # summed up at a time: they stay in the cache
 
 
-class CubePixels:
+class CubePixels(Closing):
     """The first image of a FITS file, plain or tile-compressed, as frames [y, x].
 
     ``shape`` is (frames, ny, nx); axes beyond the third count as frames. ``cards`` are those of
@@ -99,17 +99,6 @@ class CubePixels:
 
     def close(self) -> None:
         self._stack.close()
-
-    def __enter__(self) -> CubePixels:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _image(self) -> tuple[Hdu, bool]:
         """The HDU of the first image of two axes or more, and whether it is compressed."""

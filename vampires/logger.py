@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from vampires.keywords import decode_keywords
 from vampires.log_volumes import NO_ROOM, Choice, LogVolumes, chosen, frames_that_fit
 from vampires.open_folder import OpenFolder
 from vampires.sidecar import sidecar_text
+from vampires.stop_request import Stop
+from vampires.whole_file import write_durably
 
 KEYWORD_BYTES = 128
 CARD_BYTES = 80
@@ -46,12 +48,6 @@ _SAID = {
     "memory_freed": "ring memory has room again",
     "disk_recovered": "the disk takes data again",
 }
-
-
-class Stop(Protocol):
-    """Anything with is_set(), such as threading.Event."""
-
-    def is_set(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -641,7 +637,7 @@ class Logger:
         header = self._fitted_header(facts, cube)
         # First, since it gives back disk space that was kept for more frames.
         self._engine.finish_cube(cube.index, header, frames_hdu(rows))
-        _write_durably(names.sidecar, sidecar_text(self.config.stream, rows))
+        write_durably(names.sidecar, sidecar_text(self.config.stream, rows))
         fits = folder.location / self._publish(folder, names, cube.start["time_ns"])
         self._last_file = os.fspath(fits)
         self._last_save_s = (time.time_ns() - int(rows["TLOG"][-1])) / 1e9
@@ -852,16 +848,3 @@ def _changes(raw: list[tuple[int, bytes]]) -> list[KeywordChange]:
         KeywordChange(frame, keyword.name, keyword.value, counts[keyword.name])
         for frame, keyword in decoded
     ]
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    """Writes a file whole; on a failure nothing of it stays to fill the disk."""
-    try:
-        with path.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-        raise

@@ -20,9 +20,9 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from vampires.closing import Closing
 from vampires.commands.common import UserError
 from vampires.toml_text import dotted
 
@@ -51,7 +51,7 @@ class HostUnreachable(UserError):
     what happened, and what to do."""
 
 
-class SshCommand:
+class SshCommand(Closing):
     """An ssh client that runs a command. A context manager: at its end the client has ended.
 
     interactive: with the standard input of this process. captured: output into the pipes of
@@ -208,17 +208,6 @@ class SshCommand:
                 if pipe is not None:
                     pipe.close()
             self._log.close()
-
-    def __enter__(self) -> SshCommand:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def ssh_arguments(host: HostConfig, *, tty: bool, log_file: str) -> list[str]:

@@ -28,10 +28,7 @@ def write_whole(
     """
     hidden = hidden_name(path.parent, purpose)
     try:
-        with hidden.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write_durably(hidden, content)
         if replace:
             hidden.replace(path)
         elif not _core.rename_new(os.fspath(hidden), os.fspath(path)):
@@ -40,3 +37,17 @@ def write_whole(
     finally:
         with suppress(OSError):
             hidden.unlink(missing_ok=True)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Writes a file under a name that nobody looks at, all of it on the disk when this returns;
+    on a failure nothing of it stays to fill the disk. Raises OSError."""
+    try:
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise

@@ -12,8 +12,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import NoReturn, Protocol
+
+from vampires.closing import Closing
 
 USER_ERROR_EXIT = 2
 INTERRUPTED_EXIT = 130  # as shells report a command that Ctrl-C ended
@@ -79,7 +81,7 @@ def user_errors(prog: str) -> Callable[[Main], Main]:
     return decorate
 
 
-class StopEvent:
+class StopEvent(Closing):
     """A threading.Event that a signal handler may set while the same thread waits for it.
 
     (threading.Event holds a lock in wait() that set() would need in the handler.) Also a file
@@ -115,17 +117,6 @@ class StopEvent:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def __enter__(self) -> StopEvent:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @contextlib.contextmanager

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 PROG = "milk-fpsCTRL"
 DEFAULT_FIFO = "milkCLIfifo.fpsCTRL"
-_NO_KITTY_KEYS = "TEXTUAL_DISABLE_KITTY_KEY"
 
 DESCRIPTION = """\
 Shows the function parameter structures (FPS) of this machine, and controls their processes.
@@ -155,7 +154,9 @@ def _print(text: str) -> None:
 def _with_screen(shm_dir: Path, fps_filter: FPSFilter, path: Path | None) -> int:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UserError("the screen needs a terminal; without one use -s -f FIFO")
-    screen = _screen_class()(shm_dir, fps_filter)
+    from vampires.fpsctrl.screen import FPSScreen  # loading it takes a while
+
+    screen = FPSScreen(shm_dir, fps_filter)
     if path is None:
         screen.run(mouse=False)
     else:
@@ -174,17 +175,6 @@ def _with_screen(shm_dir: Path, fps_filter: FPSFilter, path: Path | None) -> int
                 thread.join()
     _await_rest(screen)
     return screen.return_code or 0
-
-
-def _screen_class() -> type[FPSScreen]:
-    """Loads the screen, which takes a while. Without the newer keyboard protocol: terminals
-    that do not know it may print what switches it on, and no key of ours needs it."""
-    os.environ[_NO_KITTY_KEYS] = "1"
-    try:
-        from vampires.fpsctrl.screen import FPSScreen
-    finally:
-        del os.environ[_NO_KITTY_KEYS]
-    return FPSScreen
 
 
 def _await_rest(screen: FPSScreen) -> None:

@@ -15,11 +15,11 @@ from vampires.fps.layout import ParameterFlag, ParameterType, Signal
 from vampires.fps_control import FPSControl
 from vampires.fpsctrl import lines as fps_lines
 from vampires.fpsctrl.editor import LineEditor
-from vampires.fpsctrl.lines import Line, Tone
 from vampires.fpsctrl.selection import Selection
 from vampires.fpsctrl.text import clean, typed
 from vampires.fpsctrl.watch import FPSWatch, Light, Logging, Snapshot
 from vampires.logger_parameters import parse
+from vampires.terminal_text import Line, Tone
 
 FRAME_LINES = 3  # title and heading above the rows, keys below; and the message
 MAX_MESSAGE_LINES = 4

@@ -9,7 +9,6 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from rich.cells import cell_len, set_cell_size
 
@@ -19,6 +18,7 @@ from vampires.fps.layout import ParameterFlag, ParameterType
 from vampires.fps_control import Light
 from vampires.fpsctrl.text import clean, typed
 from vampires.fpsctrl.watch import LOST_KEY, Logging, Process, Snapshot
+from vampires.terminal_text import Line, Span, Tone
 
 MIN_PID_WIDTH = 5
 SAVE_WIDTH, FRAMES_WIDTH, LOST_WIDTH = 9, 8, 6
@@ -28,22 +28,6 @@ MAX_KEY_WIDTH = 26
 VALUE_WIDTH, LIMITS_WIDTH = 17, 13
 CUT = "~"  # stands where a text was cut
 
-
-class Tone(Enum):
-    """How a piece of text looks; the screen knows the colours."""
-
-    PLAIN = "plain"
-    FAINT = "faint"
-    GOOD = "good"
-    WARNING = "warning"
-    BAD = "bad"
-    STRONG = "strong"
-    SELECTED = "selected"
-    TITLE = "title"
-
-
-Span = tuple[str, Tone]
-Line = tuple[Span, ...]
 
 _LIGHT_TONES = {Light.ALIVE: Tone.GOOD, Light.IDLE: Tone.FAINT, Light.DEAD: Tone.BAD}
 
