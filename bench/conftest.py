@@ -18,9 +18,18 @@ import pytest
 # Ended like by Ctrl-C: the fixtures still take their streams, files and processes away.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
+_HERE = Path.cwd()
 _rows: list[tuple[str, str, str, str]] = []
 
 Record = Callable[[str, str, str, bool], None]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Not where `python -m` could take the source tree for the installed package."""
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(_HERE)
 
 
 @pytest.fixture
@@ -48,7 +57,7 @@ def unreachable() -> Callable[[str, str, str], None]:
 @pytest.fixture
 def disk_dir() -> Iterator[Path]:
     """A folder on a real disk: $VAMPIRES_BENCH_DIR, else the current directory."""
-    folder = tempfile.mkdtemp(prefix="bench-", dir=os.environ.get("VAMPIRES_BENCH_DIR", "."))
+    folder = tempfile.mkdtemp(prefix="bench-", dir=os.environ.get("VAMPIRES_BENCH_DIR", _HERE))
     try:
         yield Path(folder).absolute()
     finally:

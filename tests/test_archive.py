@@ -222,12 +222,18 @@ def test_progress_on_a_terminal(tmp_path):
 
 
 def test_a_dask_cluster_does_the_same(tmp_path, run_command):
-    distributed = pytest.importorskip("distributed", reason="needs the extra archive")
+    import dask
+    import distributed
+
     cubes = night(tmp_path / "data")
-    # workers as separate processes, without a dashboard
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    ) as cluster:
+    # Workers as separate processes, without a dashboard; Dask would set variables of ours, too.
+    plain = {"distributed.nanny.pre-spawn-environ": {}}
+    with (
+        dask.config.set(plain),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+    ):
         arguments = ("archive", tmp_path / "data", "--scheduler", cluster.scheduler_address)
         result = result_of(run_command(*arguments, "--delete", "--json", timeout=60))
     assert names(result["removed"]) == names(cubes) and len(result["packed"]) == 4
