@@ -59,7 +59,12 @@ class Link:
         return (int(stat[11]) + int(stat[12])) / _TICKS
 
     def resident_mb(self) -> float:
-        """Resident memory, without the camera's ring."""
+        """Resident memory, without the camera's ring: the most within a second, since a frame
+        takes some while it is compressed."""
+        return max(self._resident_mb(pause_s) for pause_s in [0.02] * 50)
+
+    def _resident_mb(self, pause_s: float) -> float:
+        time.sleep(pause_s)
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         fields = dict(line.split(":", 1) for line in status.splitlines())
         return int(fields["RssAnon"].split()[0]) / 1024
