@@ -17,4 +17,6 @@ def cannot_run(refused: str) -> NoReturn:
     """Skips the test, or fails it where all must run. refused: what, and in whose words."""
     if os.environ.get("VAMPIRES_TESTS") == "all":
         pytest.fail(f"$VAMPIRES_TESTS is all, and this cannot run: {refused}", pytrace=False)
+    # An observer without root cannot mount or make a namespace, and no code changes that:
+    # the fault that is tested (a full disk, a cut cable) cannot be made there.
     pytest.skip(refused)

@@ -6,8 +6,8 @@ those that are C-contiguous are read in place, others are copied first. No kerne
 lock. All raise TypeError for pixels that are no real numbers, ValueError for what is no frame.
 """
 
-# What is noexcept below only computes, on arguments that its caller has checked, and calls
-# nothing of Python: it has no error to tell, so its callers need not look for one after each call.
+# What is noexcept below runs without Python's lock and calls nothing of Python, so it can raise
+# nothing; its callers would else take the lock after each pixel to look for an error.
 
 from typing import NamedTuple
 
@@ -173,7 +173,7 @@ def _bin(const Pixel[:, ::1] frame, out, columns, Py_ssize_t factor_y, Py_ssize_
 cdef void _bin_rows(
     const Pixel[:, ::1] frame, Sum[:, ::1] out, Sum[::1] columns,
     Py_ssize_t factor_y, Py_ssize_t factor_x,
-) noexcept:
+):
     cdef Py_ssize_t nx = out.shape[1] * factor_x
     cdef Py_ssize_t y, k
     with nogil:

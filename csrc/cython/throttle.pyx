@@ -8,13 +8,11 @@ monotonic clock, always the same one.
 from libc.math cimport ceil, floor, isfinite
 from libc.stdint cimport int64_t
 
-# What is noexcept below is arithmetic on C integers: it has no error to tell.
-
 # Times and spans are cut to this, so that no sum of two overflows.
 cdef int64_t MOST_NS = 1 << 61
 
 
-cdef inline int64_t _bounded(int64_t time_ns) noexcept:
+cdef inline int64_t _bounded(int64_t time_ns):
     return min(max(time_ns, -MOST_NS), MOST_NS)
 
 
@@ -116,15 +114,15 @@ cdef class Throttle:
         self._admitted = cnt0
         return True
 
-    cdef int64_t _next_due_ns(self) noexcept:
+    cdef int64_t _next_due_ns(self):
         """The first whole ns at which the next frame is due."""
         return self._due_ns + (self._due_fraction > 0.0)
 
-    cdef void _set_due(self, int64_t due_ns) noexcept:
+    cdef void _set_due(self, int64_t due_ns):
         self._due_ns = due_ns
         self._due_fraction = 0.0
 
-    cdef void _follow_step_back(self, int64_t now_ns) noexcept:
+    cdef void _follow_step_back(self, int64_t now_ns):
         """Moves all times by the step of a clock that shows less than when a frame was sent."""
         cdef int64_t step_ns = self._sent_ns - now_ns
         if step_ns > 0:
@@ -132,7 +130,7 @@ cdef class Throttle:
             self._due_ns -= step_ns
             self._cap_ns -= step_ns
 
-    cdef int64_t _span_ns(self, int64_t size_bytes) noexcept:
+    cdef int64_t _span_ns(self, int64_t size_bytes):
         """How long the cap takes for a message; 0 without a cap."""
         if self.max_bits_per_s <= 0.0:
             return 0

@@ -19,6 +19,24 @@ TEST_SUITE_BEGIN("logger engine");
 
 // -- how cubes end ---------------------------------------------------------------------------
 
+namespace {
+
+// Starts the engine and sends one frame; the event that tells of its cube.
+Event first_cube(Session& session, Camera& camera) {
+    session.engine.start();
+    Event event;
+    do {
+        REQUIRE(session.engine.next_event(event, seconds(60)));
+    } while (event.kind != EventKind::attached);
+    camera.publish();
+    do {
+        REQUIRE(session.engine.next_event(event, seconds(60)));
+    } while (event.kind != EventKind::cube_started);
+    return event;
+}
+
+}  // namespace
+
 TEST_CASE("a cube ends at its size, the last one at the stop, and every frame is in them") {
     Session session([](EngineConfig& config) {
         config.capture.cube_size = 10;
@@ -570,15 +588,7 @@ TEST_CASE("a cube that is abandoned goes nowhere, and the others are not harmed"
 TEST_CASE("a header of another size than announced is refused, and nothing is harmed") {
     Session session;
     Camera camera(session.streams, {32, 16, 8, 0});
-    session.engine.start();
-    Event event;
-    do {
-        REQUIRE(session.engine.next_event(event, seconds(60)));
-    } while (event.kind != EventKind::attached);
-    camera.publish();
-    do {
-        REQUIRE(session.engine.next_event(event, seconds(60)));
-    } while (event.kind != EventKind::cube_started);
+    Event event = first_cube(session, camera);
     const std::vector<std::byte> header(2 * kFitsBlock, std::byte{' '});
     const CubeFileNames names{session.files / ".c", session.files / ".f"};
     CHECK_THROWS_AS(session.engine.open_cube(event.cube, names, header), std::invalid_argument);
@@ -677,15 +687,7 @@ TEST_CASE("an engine that was never started may go") {
 TEST_CASE("a cube ends with the frames that its disk has room for, and the next goes on") {
     Session session([](EngineConfig& config) { config.capture.cube_size = 100; });
     Camera camera(session.streams);
-    session.engine.start();
-    Event event;
-    do {
-        REQUIRE(session.engine.next_event(event, seconds(60)));
-    } while (event.kind != EventKind::attached);
-    camera.publish();
-    do {
-        REQUIRE(session.engine.next_event(event, seconds(60)));
-    } while (event.kind != EventKind::cube_started);
+    Event event = first_cube(session, camera);
     CHECK(session.engine.cube_progress(event.cube).growing);
     session.engine.limit_cube(event.cube, 5);
     for (int k = 0; k < 11; ++k) camera.publish();
