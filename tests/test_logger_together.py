@@ -26,21 +26,30 @@ BETWEEN_FRAMES = loggers.between_frames
 
 
 class TriggeredCameras(threading.Thread):
-    """Two cameras that take each frame together, with some jitter, until told to stop."""
+    """Two cameras that take each frame together, with some jitter, until told to stop.
 
-    def __init__(self, cameras: list[Camera]) -> None:
+    upon_ns: an instant at which they take one, the first jitter before it and the second after.
+    """
+
+    def __init__(self, cameras: list[Camera], upon_ns: int | None = None) -> None:
         super().__init__(daemon=True)
         self._cameras = cameras
         self._stop_asked = threading.Event()
         self._jitter = np.random.default_rng(3)
+        self._upon_ns = upon_ns
 
     def run(self) -> None:
         period_ns = 1_000_000_000 // RATE_HZ
         due_ns = time.time_ns() + period_ns
+        offsets_ns = None
+        if self._upon_ns is not None:
+            due_ns += (self._upon_ns - due_ns) % period_ns
+            offsets_ns = (-JITTER_NS, JITTER_NS)
         while not self._stop_asked.is_set():
             time.sleep(max(0, due_ns - time.time_ns()) / 1e9)
-            for camera in self._cameras:
-                acquired_ns = due_ns + round(self._jitter.normal(0, JITTER_NS))
+            for k, camera in enumerate(self._cameras):
+                jitter = offsets_ns[k] if offsets_ns else self._jitter.normal(0, JITTER_NS)
+                acquired_ns = due_ns + round(jitter)
                 camera.send(1, acquired_ns=acquired_ns)
             due_ns += period_ns
 
@@ -50,21 +59,34 @@ class TriggeredCameras(threading.Thread):
 
 
 @pytest.fixture
-def crew(start_command: Any, shm_dir: Path, tmp_path: Path) -> Iterator[list[RunProcess]]:
-    """The loggers of two cameras that run."""
+def cameras(shm_dir: Path) -> Iterator[list[Camera]]:
+    """Two cameras that give no frames yet."""
     cameras = [Camera(name, keywords={"_MAQTIME": (0, "us")}) for name in STREAMS]
+    yield cameras
+    for camera in cameras:
+        camera.stream.close()
+
+
+@pytest.fixture
+def silent_crew(
+    cameras: list[Camera], start_command: Any, tmp_path: Path
+) -> Iterator[list[RunProcess]]:
+    """The loggers of two cameras that give no frames yet."""
     processes = [RunProcess(start_command, name, tmp_path / name) for name in STREAMS]
     for process in processes:
         process.start()
+    yield processes
+    for process in processes:
+        process.fps.close()
+
+
+@pytest.fixture
+def crew(silent_crew: list[RunProcess], cameras: list[Camera]) -> Iterator[list[RunProcess]]:
+    """The loggers of two cameras that have just begun."""
     trigger = TriggeredCameras(cameras)
     trigger.start()
-    try:
-        yield processes
-    finally:
-        trigger.stop()
-        for process, camera in zip(processes, cameras, strict=True):
-            process.fps.close()
-            camera.stream.close()
+    yield silent_crew
+    trigger.stop()
 
 
 def span(outcome: loggers.Outcome) -> tuple[int, int]:
@@ -73,6 +95,7 @@ def span(outcome: loggers.Outcome) -> tuple[int, int]:
     return outcome.state.first_cnt0, outcome.state.end_cnt0
 
 
+@pytest.mark.timeout(300)
 def test_first_and_last_frame_agree_in_every_one_of_many_cycles(
     crew: list[RunProcess],
 ) -> None:
@@ -120,6 +143,49 @@ def test_a_start_with_the_very_first_frames_waits_until_their_rate_is_known(
         assert [1e9 / period_ns for period_ns, _ in frames] == [
             pytest.approx(RATE_HZ, rel=0.01)
         ] * 2
+
+
+def test_cameras_that_begin_while_a_start_waits_for_its_instant(
+    silent_crew: list[RunProcess], cameras: list[Camera], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    triggers: list[TriggeredCameras] = []
+
+    def between_frames(soonest_ns: int, frames: list[tuple[float, int]]) -> int:
+        instant_ns = BETWEEN_FRAMES(soonest_ns, frames)
+        if not triggers:  # the worst case: of the frame at that instant one is early, one late
+            triggers.append(TriggeredCameras(cameras, upon_ns=instant_ns))
+            triggers[0].start()
+        return instant_ns
+
+    monkeypatch.setattr(loggers, "between_frames", between_frames)
+    began = loggers.start(STREAMS)
+    try:
+        assert [outcome.error for outcome in began] == ["", ""]
+        one, two = (span(o) for o in loggers.pause(STREAMS))
+    finally:
+        triggers[0].stop()
+    assert one == two
+
+
+def test_another_starttime_moves_the_start_of_a_session_that_waits(
+    silent_crew: list[RunProcess], cameras: list[Camera]
+) -> None:
+    process, camera = silent_crew[0], cameras[0]
+    fps, far_ns = process.fps, time.time_ns() + 3_600_000_000_000
+    fps["starttime"] = far_ns
+    process.save()
+    assert fps["state"] == "armed"
+    fps["starttime"] = soon_ns = time.time_ns() + 1_000_000
+    wait_until(lambda: fps["starttime"] == 0, "the order taken")
+    camera.send(1, acquired_ns=soon_ns - 1_000_000)
+    camera.send(3, acquired_ns=soon_ns + 1_000_000)
+    process.wait_frames(3)
+    fps["starttime"] = far_ns  # of a session that began: for the next one
+    camera.send(1, acquired_ns=soon_ns + 2_000_000)
+    process.wait_frames(4)
+    process.pause()
+    assert (fps["firstcnt0"], fps["endcnt0"], fps["lost"]) == (2, 5, 0)
+    assert fps["starttime"] == far_ns
 
 
 def test_a_rate_is_told_only_when_it_says_when_the_next_frames_come(

@@ -31,6 +31,11 @@ LEAD_S = 0.1
 ORDER_S = 0.1
 # A logger that sees frames knows their rate within that time.
 RATE_S = 0.4
+# The same while no camera gives frames: time to see whether they begin meanwhile, up to SEEN_S
+# before the instant. Until another is chosen it is HOLD_S ahead.
+SILENT_LEAD_S = 0.3
+SEEN_S = 0.1
+HOLD_S = 5.0
 # Rates that differ by less belong to cameras triggered together.
 SAME_RATE = 1e-3
 
@@ -337,6 +342,7 @@ def start(
     crew = _Crew(streams, shm_dir)
     with crew:
         sessions: dict[str, Value] = {}
+        silent = False
         with crew.alone():
             crew.check(_startable)
             crew.check(lambda fps: _room_fault(fps, cube_size))
@@ -350,16 +356,20 @@ def start(
                 first_ns = (asked_ns or time.time_ns()) - before_ns
                 instant_ns = crew.instant_ns(first_ns) + before_ns
             else:
+                silent = not crew.phases()
+                lead_s = max(lead_s, SILENT_LEAD_S) if silent else lead_s
                 instant_ns = crew.instant_ns(_ahead_ns(lead_s))
             crew.do(lambda fps: _set_for_start(fps, before_s, cube_size, cubes))
 
-            def set_instant(fps: FPS) -> None:
+            def note_session(fps: FPS) -> None:
                 sessions[fps.name] = fps["session"] if names.is_ours(fps) else 0
-                if names.is_ours(fps):
-                    fps["starttime"] = instant_ns
 
-            crew.do(set_instant)
+            crew.do(note_session)
+            seen = crew.newest()
+            crew.do(lambda fps: _set_start(fps, instant_ns))
             crew.do(lambda fps: fps.set("saveON", True))
+            if silent:
+                instant_ns = _settled_ns(crew, instant_ns, seen)
         began_by_s = max(0.0, (instant_ns - time.time_ns()) / 1e9) + timeout_s
         crew.wait(
             lambda fps: _has_begun(fps, sessions[fps.name], instant_ns),
@@ -408,6 +418,26 @@ def _set_for_start(fps: FPS, before_s: float, cube_size: int | None, cubes: int 
     if cubes is not None:
         values["maxfilecnt"] = cubes or names.NO_LIMIT_FILES
     names.set_values(fps, values)
+
+
+def _set_start(fps: FPS, instant_ns: int) -> None:
+    if names.is_ours(fps):
+        fps["starttime"] = instant_ns
+
+
+def _settled_ns(crew: _Crew, instant_ns: int, seen: list[tuple[int, int]]) -> int:
+    """The instant of loggers that are armed and saw no frames come. Where frames begin to
+    come before it, it may fall upon one: then another, chosen when their rate is known."""
+    while crew.newest() == seen:
+        if time.time_ns() >= instant_ns - SEEN_S * 1e9:
+            return instant_ns
+        time.sleep(POLL_S)
+    hold_ns = _ahead_ns(HOLD_S)
+    crew.do(lambda fps: _set_start(fps, hold_ns))
+    crew.await_rates()
+    chosen_ns = crew.instant_ns(_ahead_ns(LEAD_S))
+    crew.do(lambda fps: _set_start(fps, chosen_ns))
+    return chosen_ns
 
 
 def _has_begun(fps: FPS, session_before: Value, instant_ns: int) -> str | None:
@@ -589,8 +619,19 @@ class _Crew:
         self.do(lambda fps: answers.append(question(fps)))
         return any(answers)
 
-    def instant_ns(self, soonest_ns: int) -> int:
-        """The next instant from there that is as far from any frame as can be."""
+    def newest(self) -> list[tuple[int, int]]:
+        """The newest frame that each has seen: its counter and time."""
+        frames: list[tuple[int, int]] = []
+
+        def add(fps: FPS) -> None:
+            if names.is_ours(fps):
+                frames.append((int(fps["newestcnt0"]), int(fps["newestns"])))
+
+        self.do(add)
+        return frames
+
+    def phases(self) -> list[tuple[float, int]]:
+        """The period and the time of a frame, in ns, of each whose rate is known."""
         phases: list[tuple[float, int]] = []
 
         def add(fps: FPS) -> None:
@@ -598,7 +639,11 @@ class _Crew:
                 phases.append((1e9 / float(fps["rate"]), int(fps["newestns"])))
 
         self.do(add)
-        return between_frames(soonest_ns, phases)
+        return phases
+
+    def instant_ns(self, soonest_ns: int) -> int:
+        """The next instant from there that is as far from any frame as can be."""
+        return between_frames(soonest_ns, self.phases())
 
     def within_rings(self, before_s: float, asked_ns: int | None) -> float:
         """Seconds before asked_ns (now), but no more than the rings of all streams reach: else

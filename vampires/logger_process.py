@@ -94,6 +94,7 @@ class LoggerProcess:
         self._ended = threading.Event()
         self._switches = dict.fromkeys(SWITCHES, False)
         self._session_wanted = 0  # the session that the last order begins
+        self._limits: dict[str, int | None] = {}  # of that session
         self._changing = False  # an order is being carried out
         self._settings: tuple[Any, ...] = ()
         self._frames: collections.deque[tuple[float, int, int]] = collections.deque()
@@ -256,6 +257,7 @@ class LoggerProcess:
             logger.next_cube()
             self._accept("nextcube", False)
         if self._switches["saveON"]:
+            self._move_start(logger)
             self._notice_end(logger)
 
     def _toggled(self, switch: str) -> bool:
@@ -294,16 +296,20 @@ class LoggerProcess:
             self._accept("saveON", False)
             return
         session = logger.status()["session"]
-        accepted = logger.begin_saving(
-            start_ns,
-            max_cubes=None if files >= names.NO_LIMIT_FILES else max(1, files),
-            max_frames=None if frames >= names.NO_LIMIT_FRAMES else max(1, frames),
-        )
-        if accepted:
+        self._limits = {
+            "max_cubes": None if files >= names.NO_LIMIT_FILES else max(1, files),
+            "max_frames": None if frames >= names.NO_LIMIT_FRAMES else max(1, frames),
+        }
+        if logger.begin_saving(start_ns, **self._limits):
             self._session_wanted = session + 1
             self._lost_before = logger.status()["lost_on_disk"]
             self._changing = True
             self._accept("saveON", True)
+
+    def _move_start(self, logger: Logger) -> None:
+        """Another starttime for a session that waits for its own. No effect once it began."""
+        if self._number("starttime") and logger.status()["saving"] == "armed":
+            logger.begin_saving(self._instant("starttime"), **self._limits)
 
     def _last_cube(self, logger: Logger) -> None:
         if self._switches["lastcubeON"] or not self._switches["saveON"]:
