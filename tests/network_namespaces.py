@@ -55,6 +55,11 @@ class NamespaceHost:
     folder: Path
     """Its stream folder, which $MILK_SHM_DIR names for processes started here."""
 
+    @property
+    def device(self) -> str:
+        """The name of its end of the cable."""
+        return self.name
+
     def command(self, *arguments: object) -> list[str]:
         """Arguments of a process that runs on this host."""
         return ["ip", "netns", "exec", self.name, *map(str, arguments)]
@@ -71,24 +76,29 @@ class NamespaceHost:
 
     def set_link(self, *, up: bool) -> None:
         """This end of the cable, in or out."""
-        self._ip("link", "set", self.name, "up" if up else "down")
+        self.run_tool("ip", "link", "set", self.device, "up" if up else "down")
 
     def wait_until_reaches(self, address: str) -> None:
         """Until the kernels have found each other again: after a cable was plugged in they
         look at it, and ask for addresses, about once a second."""
-        probe = [sys.executable, "-c", _PROBE, address]
-        _run(*self.command(*probe))
+        self.run_tool(sys.executable, "-c", _PROBE, address)
 
     def limit_mbit_per_s(self, rate: float) -> None:
         """The most that this host sends from now on, by a token bucket."""
-        bucket = ["tbf", "rate", f"{rate}mbit", "burst", "128kb", "latency", "50ms"]
-        _run("tc", "-n", self.name, "qdisc", "replace", "dev", self.name, "root", *bucket)
+        self.run_tool(*limit_command(self.device, rate))
 
     def remove_limit(self) -> None:
-        _run("tc", "-n", self.name, "qdisc", "del", "dev", self.name, "root")
+        self.run_tool("tc", "qdisc", "del", "dev", self.device, "root")
 
-    def _ip(self, *arguments: str) -> None:
-        _run("ip", "-n", self.name, *arguments)
+    def run_tool(self, *command: str) -> None:
+        """Runs a program of the system on this host, which succeeds."""
+        run_tool(*self.command(*command))
+
+
+def limit_command(device: str, mbit_per_s: float) -> list[str]:
+    """The command that limits what a device sends."""
+    bucket = ["tbf", "rate", f"{mbit_per_s}mbit", "burst", "128kb", "latency", "50ms"]
+    return ["tc", "qdisc", "replace", "dev", device, "root", *bucket]
 
 
 @contextlib.contextmanager
@@ -106,32 +116,39 @@ def two_hosts() -> Iterator[tuple[NamespaceHost, NamespaceHost]]:
             hosts.append(NamespaceHost(f"vt-{tag}-{side}", address, folder))
         near, far = hosts
         for host in hosts:
-            _make("ip", "netns", "add", host.name)
+            make("ip", "netns", "add", host.name)
             # The end of a namespace takes its end of the cable with it, and that the other.
-            stack.callback(_run, "ip", "netns", "del", host.name)
+            stack.callback(run_tool, "ip", "netns", "del", host.name)
         far_end = ["peer", "name", far.name, "netns", far.name]
         cable = ["link", "add", near.name, "netns", near.name, "type", "veth", *far_end]
-        _make("ip", *cable)
+        make("ip", *cable)
         for host in hosts:
-            host._ip("address", "add", f"{host.address}/{_PREFIX_BITS}", "dev", host.name)
-            host._ip("link", "set", "lo", "up")
+            address = f"{host.address}/{_PREFIX_BITS}"
+            host.run_tool("ip", "address", "add", address, "dev", host.device)
+            host.run_tool("ip", "link", "set", "lo", "up")
             host.set_link(up=True)
         yield near, far
 
 
 def _shared_folder() -> tempfile.TemporaryDirectory[str]:
-    parent = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None
-    return tempfile.TemporaryDirectory(prefix="vampires-host-", dir=parent)
+    return tempfile.TemporaryDirectory(prefix="vampires-host-", dir=shared_memory())
 
 
-def _make(*command: str) -> None:
+def shared_memory() -> Path | None:
+    """Where stream folders are made; None on a machine without it."""
+    return _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None
+
+
+def make(*command: str) -> None:
+    """Runs a command that may be refused here. Raises CannotMakeHosts."""
     try:
-        _run(*command)
+        run_tool(*command)
     except FileNotFoundError as error:
         raise CannotMakeHosts(f"no program {error.filename}") from None
     except subprocess.CalledProcessError as error:
         raise CannotMakeHosts(f"{' '.join(command)}: {error.stderr.strip()}") from None
 
 
-def _run(*command: str) -> None:
+def run_tool(*command: str) -> None:
+    """Runs a program of the system, which succeeds."""
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=IP_TIMEOUT_S)

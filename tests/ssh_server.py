@@ -14,7 +14,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ KbdInteractiveAuthentication no
 PermitRootLogin yes
 MaxStartups 100
 MaxSessions 100
-SetEnv HOME={folder}/home
+SetEnv {environment}
 """
 
 
@@ -94,14 +94,8 @@ def ssh_server(tmp_path: Path) -> Iterator[SshServer]:
     folder.mkdir(mode=0o700)
     (folder / "home").mkdir()
     for name in ("host_key", "user_key", "stranger_key"):
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name],
-            check=True,
-        )
+        make_key(folder / name)
     shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
-    if os.geteuid() == 0:
-        # It stays, as where the package's own service runs: it is every sshd's.
-        PRIVILEGE_SEPARATION_DIR.mkdir(mode=0o755, exist_ok=True)
     server = _started(folder)
     key = (folder / "host_key.pub").read_text()
     server.known_hosts.write_text(f"[{ADDRESS}]:{server.port} {key}")
@@ -119,21 +113,42 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _started(folder: Path) -> SshServer:
+def make_key(file: Path) -> str:
+    """Makes a private key, and FILE.pub beside it; the public one."""
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", file.name, "-f", file],
+        check=True,
+    )
+    return file.with_name(f"{file.name}.pub").read_text().strip()
+
+
+def sshd_command(
+    folder: Path, address: str, port: int, environment: Mapping[str, str]
+) -> list[str]:
+    """A command line of sshd, whose logins have these variables. It stays in the foreground,
+    logs to standard error, and writes sshd.pid into the folder once it listens; there
+    host_key and authorized_keys must be."""
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     if program is None:
         raise FileNotFoundError("sshd: apt install openssh-server")
+    if os.geteuid() == 0:
+        # It stays, as where the package's own service runs: it is every sshd's.
+        PRIVILEGE_SEPARATION_DIR.mkdir(mode=0o755, exist_ok=True)
+    variables = " ".join(f'"{name}={value}"' for name, value in environment.items())
+    config = folder / "sshd_config"
+    config.write_text(
+        SSHD_CONFIG.format(port=port, address=address, folder=folder, environment=variables)
+    )
+    return [program, "-D", "-e", "-f", str(config)]
+
+
+def _started(folder: Path) -> SshServer:
     for _ in range(ATTEMPTS):
         port = free_port()
-        config = folder / "sshd_config"
-        config.write_text(SSHD_CONFIG.format(port=port, address=ADDRESS, folder=folder))
+        command = sshd_command(folder, ADDRESS, port, {"HOME": f"{folder}/home"})
         with open(folder / "sshd.log", "w") as log:
             process = subprocess.Popen(
-                [program, "-D", "-e", "-f", config],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                text=True,
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True
             )
         if _answers(port, process):
             return SshServer(port, folder, process)

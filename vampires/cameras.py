@@ -13,6 +13,9 @@ from dataclasses import dataclass
 SENSOR_SHAPE = (2304, 4096)
 """Rows and columns of the whole sensor, [y, x]."""
 
+PIXEL_MM = 0.0046
+"""Side of a pixel, in mm."""
+
 BIAS_ADU = 200.0
 """Level of a frame without light, about, in adu."""
 
@@ -109,6 +112,9 @@ MODES = {
 PLATE_SCALE_MAS = {1: 5.908, 2: 5.895}
 """Plate scale of each camera, in mas a pixel."""
 
+INSTRUMENT_ANGLE_DEG = {1: -38.90, 2: -38.58}
+"""Offset angle of the instrument on each camera, in degrees (INST-PA)."""
+
 _FAST_LINE_TIME_US = 0.868
 
 DETECTORS = {
@@ -139,6 +145,11 @@ def detector(camera: int = 1, readout: str = "FAST") -> Detector:
     if found is None:
         raise ValueError(f"no readout mode {readout!r}: expected FAST or SLOW")
     return found
+
+
+def detector_name(camera: int) -> str:
+    """The name of the detector of camera 1 or 2, as the readers of the cubes know it."""
+    return f"VCAM{check_camera(camera)} - OrcaQ"
 
 
 def check_camera(camera: int) -> int:

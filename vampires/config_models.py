@@ -110,6 +110,11 @@ MemorySize = Annotated[str, AfterValidator(_memory_size)]
 ModeName = Annotated[str, _name_matching(f"({'|'.join(camera_facts.MODES)})")]
 DataType = Annotated[str, _name_matching("[A-Z][A-Z0-9_-]{0,15}")]
 CpuList = Annotated[str, _name_matching(f"({_CPUS}(,{_CPUS})*)?")]
+SensorSide = Annotated[int, Field(ge=16, le=65536)]
+SensorShape = Annotated[tuple[SensorSide, SensorSide], BeforeValidator(_sequence)]
+StreamName = Annotated[str, _name_matching("[A-Za-z0-9_]{1,79}")]
+LinkName = Annotated[str, _name_matching("[A-Za-z0-9_-]{1,60}")]
+CpuSetName = Annotated[str, _name_matching("[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")]
 SshOptions = Annotated[tuple[SshOption, ...], BeforeValidator(_sequence)]
 LocalPaths = Annotated[tuple[ListedPath, ...], BeforeValidator(_sequence)]
 DataTypes = Annotated[tuple[DataType, ...], BeforeValidator(_sequence), Field(min_length=1)]
@@ -177,8 +182,82 @@ def _same_host(name: str, hostname: str) -> bool:
     return "." not in name or name == socket.getfqdn(hostname).casefold()
 
 
-class CameraConfig(Table):
-    """A camera [cameras.NAME]; NAME is that of its stream."""
+class Placement(Table):
+    """Where a process runs on its machine; all of it where that is permitted."""
+
+    rt_priority: int = Field(
+        0, ge=0, le=99, description="a whole number, 0 (none) to 99, as of SCHED_FIFO"
+    )
+    cpus: CpuList = Field(
+        "", description='the CPUs to run on, such as "2,4-6"; "" for any of them'
+    )
+    cpu_set: CpuSetName = Field(
+        "system", description='the name of a CPU set, such as "system" or "v_asl"'
+    )
+
+
+class SimConfig(Table):
+    """How a simulated camera is: source = "sim"."""
+
+    sensor: SensorShape | None = Field(
+        None,
+        description="[rows, columns] of the sensor of a camera without a number, such as "
+        "[1024, 1280]",
+    )
+    ring: int = Field(64, ge=2, le=65536, description="frames kept in the stream, 2 to 65536")
+    flc_jitter_us: float = Field(
+        500.0,
+        ge=0,
+        le=1e6,
+        description="microseconds by which every other frame interval is longer with the "
+        "external trigger",
+    )
+    seed: int = Field(0, ge=0, description="a whole number: other noise")
+    focus: bool = Field(
+        False, description="true or false: whether it has a focus (FPS framesim-NAME)"
+    )
+
+
+class ReplayConfig(Table):
+    """What is replayed: source = "replay"."""
+
+    path: LocalPath = Field(description="a FITS cube, or a folder of them; an absolute path")
+    fps: float | None = Field(
+        None, gt=0, le=1e5, description="frames/s; without this line, as they were recorded"
+    )
+    loop: bool = Field(True, description="true: again and again; false: once")
+
+
+class GenicamConfig(Table):
+    """A real camera by GenICam, USB3 Vision or GigE Vision: source = "genicam"."""
+
+    camera_id: Annotated[str, _name_matching(r"[^\p{C}]{0,200}")] = Field(
+        "", description='name, serial number or address; "": the first camera there is'
+    )
+    pixel_format: Annotated[str, _name_matching("[A-Za-z0-9]{0,40}")] = Field(
+        "", description='such as "Mono16"; "": as the camera has it'
+    )
+    packet_size: int | None = Field(
+        None, ge=220, le=65000, description="bytes of a GigE Vision packet, 220 to 65000"
+    )
+    packet_socket: bool = Field(
+        True, description="true or false: GigE Vision frames bypass the UDP sockets"
+    )
+    buffers: int = Field(16, ge=2, le=1024, description="frames that may wait, 2 to 1024")
+    trigger_source: Annotated[str, _name_matching("[A-Za-z0-9]{0,40}")] = Field(
+        "", description='the input of the external trigger, such as "Line0"; "": the first'
+    )
+    fake: bool = Field(False, description="true or false: also the camera Aravis simulates")
+
+
+SOURCES = ("sim", "replay", "genicam")
+
+
+class CameraConfig(Placement):
+    """A camera [cameras.NAME]; NAME is that of its stream.
+
+    rt_priority, cpus and cpu_set are those of the process that takes the frames.
+    """
 
     number: int | None = Field(
         None,
@@ -187,9 +266,22 @@ class CameraConfig(Table):
         description="1, 2, or no such line (a camera that -c 1 and -c 2 do not mean)",
     )
     host: HostName = Field(description="the NAME of one of the tables [hosts.NAME]")
-    source: Annotated[str, _name_matching("sim")] = Field(
-        "sim", description='"sim" (a simulated camera)'
+    source: Annotated[str, _name_matching("|".join(SOURCES))] = Field(
+        "sim",
+        description='"sim" (a simulated camera), "replay" (recorded cubes) or "genicam" (a '
+        "real camera)",
     )
+    mode: Annotated[str, _name_matching("[A-Z][A-Z0-9_]{0,30}")] | None = Field(
+        None,
+        description=f"the mode at the start: {', '.join(camera_facts.MODES)}; FULL for a "
+        "camera without a number",
+    )
+    fps: float | None = Field(None, gt=0, le=1e5, description="frames/s at the start")
+    sim: SimConfig | None = Field(None, description='a table, for source = "sim"')
+    replay: ReplayConfig | None = Field(
+        None, description='a table with path = "...", for source = "replay"'
+    )
+    genicam: GenicamConfig | None = Field(None, description='a table, for source = "genicam"')
     logged: bool = Field(
         True, description="true or false: whether the observer's commands log it"
     )
@@ -199,6 +291,65 @@ class CameraConfig(Table):
     def name(self) -> str:
         """NAME, as in [cameras.NAME]: the name of the stream."""
         return self._name
+
+    @property
+    def first_mode(self) -> str:
+        """The mode at the start, unless camstart is told another."""
+        return self.mode or ("MBI" if self.number else "FULL")
+
+
+class LinkConfig(Placement):
+    """A link [links.NAME] of a stream from one machine to another; NAME is that of its tmux
+    sessions, at both ends."""
+
+    stream: StreamName = Field(
+        description="the name of a camera, or of its dark: CAMERA_dark",
+    )
+    kind: Annotated[str, _name_matching("tcp|zmq")] = Field(
+        description='"tcp" (every frame) or "zmq" (the newest, fps times a second)'
+    )
+    sender: HostName = Field(description="the NAME of one of the tables [hosts.NAME]")
+    receiver: HostName = Field(description="another NAME of the tables [hosts.NAME]")
+    port: int = Field(
+        ge=1,
+        le=65535,
+        description="a whole number, 1 to 65535, free on the machine of the "
+        "receiver (tcp) or sender (zmq)",
+    )
+    sender_address: Address | None = Field(
+        None, description="of the sender in the network of this link; else that of its host"
+    )
+    receiver_address: Address | None = Field(
+        None, description="of the receiver in the network of this link; else that of its host"
+    )
+    fps: float = Field(20.0, gt=0, le=1e4, description="frames/s at most, for zmq")
+    max_mbps: float = Field(500.0, gt=0, le=1e6, description="Mbit/s at most, for zmq")
+    _name: str = PrivateAttr("")
+
+    @property
+    def name(self) -> str:
+        """NAME, as in [links.NAME]."""
+        return self._name
+
+    @property
+    def camera(self) -> str:
+        """The camera whose stream or dark this is."""
+        return self.stream.removesuffix("_dark")
+
+
+class HeaderConfig(Table):
+    """[header]: what vampires-headerd puts beside the streams, for the headers of the cubes."""
+
+    constants: LocalPath | None = Field(
+        None, description='a TOML file of keywords, such as "~/.config/vampires/header.toml"'
+    )
+    redis_host: Address | None = Field(
+        None, description="the name or address of the machine with the Redis database"
+    )
+    redis_port: int = Field(6379, ge=1, le=65535, description="a whole number, 1 to 65535")
+    redis_db: int = Field(0, ge=0, le=1000, description="a whole number, 0 or more")
+    period_s: float = Field(1.0, ge=0.1, le=3600, description="seconds, 0.1 to 3600")
+    stale_s: float = Field(60.0, ge=1, le=1e6, description="seconds, 1 to 1e6")
 
 
 class LoggingConfig(Table):
@@ -238,7 +389,7 @@ class LoggingConfig(Table):
     writer_rt_priority: int = Field(
         0, ge=0, le=99, description="a whole number, 0 (none) to 99, as of SCHED_FIFO"
     )
-    cpu_set: Annotated[str, _name_matching("[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")] = Field(
+    cpu_set: CpuSetName = Field(
         "system", description='the name of a CPU set, such as "system" or "v_log"'
     )
     cpus: CpuList = Field(
@@ -270,12 +421,16 @@ class Config(Table):
         min_length=1,
         description=f"tables [cameras.NAME], at least one; NAME is {_CAMERA_NAME}",
     )
+    links: Mapping[LinkName, LinkConfig] = Field(
+        {}, description="tables [links.NAME]; NAME is letters, digits, '_' and '-'"
+    )
+    header: HeaderConfig | None = Field(None, description="a table [header]")
     logging: LoggingConfig = Field(description="a table [logging]")
     _file: Path = PrivateAttr(Path())
 
     def model_post_init(self, context: Any, /) -> None:
-        """Gives hosts and cameras the names of their tables."""
-        for table in (self.hosts, self.cameras):
+        """Gives hosts, cameras and links the names of their tables."""
+        for table in (self.hosts, self.cameras, self.links):
             for name, item in table.items():
                 item._name = name
 
@@ -317,6 +472,10 @@ class Config(Table):
                 ]
             )
         return [camera for camera in logged if camera.number in wanted]
+
+    def links_of(self, camera: str) -> list[LinkConfig]:
+        """The links of a camera's stream and of its dark, in the order of the file."""
+        return [link for link in self.links.values() if link.camera == camera]
 
     def host_of(self, camera: CameraConfig | str) -> HostConfig:
         """The machine of a camera. ConfigError where there is no such camera."""

@@ -53,3 +53,22 @@ def join_cpu_set(name: str) -> str:
             except OSError as error:
                 return f"cannot move to the CPU set {name!r}: {error.strerror}"
     return f"there is no CPU set {name!r}; running without"
+
+
+def place_process(rt_priority: int, cpus: str, cpu_set: str) -> list[str]:
+    """Gives this process a SCHED_FIFO priority (0: none), CPUs and a CPU set, as far as that is
+    permitted; returns a note for each that it has not."""
+    notes = [join_cpu_set(cpu_set)]
+    usable, note = cpus_here(cpus)
+    notes.append(note)
+    if usable:
+        os.sched_setaffinity(0, usable)
+    if rt_priority > 0:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(rt_priority))
+        except OSError as error:
+            notes.append(
+                f"cannot have the priority {rt_priority}: {error.strerror}; allow it with "
+                "rtprio in /etc/security/limits.conf"
+            )
+    return [text for text in notes if text]

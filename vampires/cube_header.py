@@ -6,7 +6,7 @@ Whatever a keyword loses on the way (a name made legal, a value FITS forbids, a 
 is told in HISTORY.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from vampires import times
@@ -30,6 +30,7 @@ from vampires.keywords import Keyword, KeywordValue, decode_keywords, unreadable
 from vampires.version import DISTRIBUTION, package_version
 
 BLOCK_BYTES = 2880
+WCS_SUFFIXES = ("", "B", "C", "D")  # of the sets of coordinates that the readers know
 SPARE_HISTORY_CARDS = 12  # for what may still happen to an open cube
 MJD_DECIMALS = 11  # of a day: 0.9 us
 
@@ -159,8 +160,10 @@ def _parts(facts: CubeFacts, aux: AuxHeader) -> _Parts:
     stream, notes = _stream_cards(facts.keywords_raw, own)
     taken = own.keys() | stream.keys()
     aux_cards = [card for card in aux.cards if card.is_commentary or card.name not in taken]
-    unit = _unit_card(facts, taken | {card.name for card in aux_cards})
-    keywords = [*_long_string_card(aux_cards), *stream.values(), *unit, *own.values()]
+    known = taken | {card.name for card in aux_cards}
+    unit = _unit_card(facts, known)
+    places = _reference_cards(known)
+    keywords = [*_long_string_card(aux_cards), *stream.values(), *unit, *places, *own.values()]
     return _Parts(
         layout=layout,
         aux=aux_cards,
@@ -251,6 +254,17 @@ def _unit_card(facts: CubeFacts, taken: Iterable[str]) -> list[str]:
     if not by_logger or "BUNIT" in taken or "int" not in facts.dtype:
         return []
     return [value_card("BUNIT", "adu", "counts of the detector")]
+
+
+def _reference_cards(known: Container[str]) -> list[str]:
+    """The value at the reference pixel of coordinates for which nobody gave one, as when there
+    is no auxiliary file: 0, the default of the standard (section 8.2)."""
+    axes = (f"{axis}{suffix}" for suffix in WCS_SUFFIXES for axis in (1, 2))
+    return [
+        value_card(f"CRVAL{axis}", 0.0, "[deg] not known: the standard's default")
+        for axis in axes
+        if f"CRPIX{axis}" in known and f"CRVAL{axis}" not in known
+    ]
 
 
 def _long_string_card(aux_cards: Iterable[AuxCard]) -> list[str]:

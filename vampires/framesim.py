@@ -11,6 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from vampires import cameras, frame_stamp, simulated_sky
+from vampires.camera import keywords
+from vampires.camera.keywords import MAQTIME, MAQTIME_COMMENT, CameraIdentity
+from vampires.camera.settings import CameraSettings
 from vampires.framesim_focus import FocusOptions, Scene, focus_keywords, quantised
 from vampires.sky_renderer import SkyOptions
 from vampires.stop_request import Stop
@@ -21,7 +24,6 @@ _FINE_SLEEP_NS = 50_000_000  # the precise sleep is used for the last of a wait
 _JITTER_BLOCK_FRAMES = 1024
 _JITTER_LIMIT = 0.4  # of a frame interval, so that frames keep their order
 _DETECTOR_TEMPERATURE_K = 253.15
-_MAQTIME_COMMENT = "[us] acquisition time of the frame, Unix time"
 
 KeywordValue = int | float | str
 Keywords = dict[str, tuple[KeywordValue, str]]
@@ -56,11 +58,13 @@ class CameraOptions:
     exptime_s: float | None = None
     seed: int = 0
     focus: FocusOptions | None = None
+    readout: str = "FAST"
+    number: int | None = None
 
     @property
     def camera(self) -> int:
-        """Camera number, from the stream's name."""
-        return cameras.camera_number(self.stream)
+        """Camera number; where none is given, that of the stream's name."""
+        return self.number or cameras.camera_number(self.stream)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -193,20 +197,32 @@ class SimulatedCamera:
         stop: Stop,
         frames: int | None = None,
         seconds: float | None = None,
+        *,
+        triggered: bool = False,
     ) -> RunSummary:
         """Publishes until stop is set, the number of frames is reached, or the next frame would
-        be due `seconds` after the first. Returns what was done."""
+        be due `seconds` after the first. Returns what was done.
+
+        triggered: frames come at instants that all cameras of this rate and liquid crystal have
+        in common, as if one pulse triggered them.
+        """
         options = self.options
         start_ns = self._now_ns() + (_START_DELAY_NS if options.fps else 0)
+        first = 0
+        if triggered and options.fps:
+            first, start_ns = _next_trigger(options, start_ns), 0
         schedule = _schedule(options, start_ns)
+        if schedule:
+            start_ns = schedule.nominal_ns(first)
         end_ns = None if seconds is None else start_ns + round(seconds * _NS_PER_S)
         published, max_late_ns, first_ns, last_ns = 0, 0, 0, 0
         cnt0 = writer.cnt0
         while frames is None or published < frames:
-            nominal_ns = schedule.nominal_ns(published) if schedule else self._now_ns()
+            index = first + published
+            nominal_ns = schedule.nominal_ns(index) if schedule else self._now_ns()
             if end_ns is not None and nominal_ns >= end_ns:
                 break
-            due_ns = schedule.due_ns(published) if schedule else nominal_ns
+            due_ns = schedule.due_ns(index) if schedule else nominal_ns
             if not self._wait_until(due_ns, stop):
                 break
             if schedule:
@@ -236,7 +252,7 @@ class SimulatedCamera:
         frame_stamp.stamp(slot, cnt0)
         return writer.publish(
             acquired_ns=acquired_ns,
-            keywords={"_MAQTIME": (acquired_ns // 1000, _MAQTIME_COMMENT), **scene.keywords},
+            keywords={MAQTIME: (acquired_ns // 1000, MAQTIME_COMMENT), **scene.keywords},
         )
 
     def _summary(self, frames: int, elapsed_ns: int, max_late_ns: int) -> RunSummary:
@@ -260,6 +276,7 @@ def _first_scene(options: CameraOptions) -> Scene:
         options.camera,
         options.dtype,
         options.seed,
+        readout=options.readout,
         defocus_nm=focus.start_defocus_nm if focus else 0.0,
     )
     return Scene(pool, focus_keywords(quantised(focus.start_mm)) if focus else {})
@@ -273,6 +290,13 @@ def _schedule(options: CameraOptions, start_ns: int) -> FrameSchedule | None:
     )
 
 
+def _next_trigger(options: CameraOptions, from_ns: int) -> int:
+    """The first frame from then on with which a pair of intervals begins, of the schedule that
+    began in 1970."""
+    pair_ns = 2 * _NS_PER_S / options.fps + round(options.flc_jitter_us * 1000)
+    return 2 * -(-from_ns * pair_ns.denominator // pair_ns.numerator)
+
+
 def exposure_time_s(options: CameraOptions) -> float:
     """The exposure time of the options; by default the frame interval (1/57 s without one)."""
     if options.exptime_s is not None:
@@ -283,55 +307,38 @@ def exposure_time_s(options: CameraOptions) -> float:
 def camera_keywords(options: CameraOptions) -> Keywords:
     """The keywords of a camera stream at its start, as the camera server would set them.
 
-    Names and units are those of the instrument's dictionary; logicals travel as the strings
-    #TRUE# and #FALSE#. DATA-TYP is TEST: simulated frames are never taken for science.
+    DATA-TYP is TEST: simulated frames are never taken for science. Coordinates are left out:
+    nothing tells CRVAL where there is no telescope, and without it they are not whole.
     """
-    mode = options.mode_or_shape if isinstance(options.mode_or_shape, str) else None
-    chip = cameras.detector(options.camera)
+    triggered = options.flc_jitter_us > 0
+    identity = CameraIdentity(
+        options.stream, options.camera, polarimetry=triggered, object_name="SIMULATION"
+    )
     return {
-        "EXPTIME": (exposure_time_s(options), "[s] exposure time"),
-        "FRATE": (options.mean_fps, "[Hz] frame rate, 0: as fast as possible"),
-        "DETECTOR": (f"VCAM{options.camera} - OrcaQ", "name of the detector"),
-        "U_CAMERA": (options.camera, "VAMPIRES camera number"),
-        "U_DETMOD": ("FAST", "readout mode of the detector"),
-        "GAIN": (chip.gain_e_per_adu, "[e/adu] gain of the detector"),
+        **keywords.camera_keywords(_settings(options), identity, coordinates=False),
         "DET-TMP": (_DETECTOR_TEMPERATURE_K, "[K] temperature of the detector"),
-        **_crop_keywords(options),
-        "BIN-FCT1": (1, "[pixel] binning in x"),
-        "BIN-FCT2": (1, "[pixel] binning in y"),
-        "EXTTRIG": (_logical(options.flc_jitter_us > 0), "external trigger"),
-        "U_FLCEN": (_logical(options.flc_jitter_us > 0), "liquid crystal (FLC) enabled"),
+        "U_FLCEN": (keywords.logical(triggered), "liquid crystal (FLC) enabled"),
         "U_TRIGJT": (round(options.flc_jitter_us), "[us] jitter of the trigger"),
-        "OBJECT": ("SIMULATION", "name of the target"),
-        "DATA-TYP": ("TEST", "type of the data"),
-        "OBS-MOD": (_observing_mode(mode, options.flc_jitter_us > 0), "observing mode"),
-        "BUNIT": ("adu", "unit of the pixel values"),
-        "_MAQTIME": (0, _MAQTIME_COMMENT),
+        MAQTIME: (0, MAQTIME_COMMENT),
         **(focus_keywords(quantised(options.focus.start_mm)) if options.focus else {}),
     }
 
 
-def _crop_keywords(options: CameraOptions) -> Keywords:
+def _settings(options: CameraOptions) -> CameraSettings:
+    """The settings of a camera that would give such frames."""
     ny, nx = options.shape
-    frame = cameras.Crop(0, nx - 1, 0, ny - 1)
+    mode, window = "", cameras.Crop(0, nx - 1, 0, ny - 1)
     if isinstance(options.mode_or_shape, str):
-        frame = cameras.crop(options.mode_or_shape, options.camera)
-    return {
-        "PRD-MIN1": (frame.x0, "[pixel] first column of the crop"),
-        "PRD-MIN2": (frame.y0, "[pixel] first row of the crop"),
-        "PRD-RNG1": (nx, "[pixel] columns of the crop"),
-        "PRD-RNG2": (ny, "[pixel] rows of the crop"),
-        "CROPPED": (_logical(not frame.is_full), "the frame is less than the sensor"),
-    }
-
-
-def _observing_mode(mode: str | None, polarimetry: bool) -> str:
-    suffix = cameras.find_mode(mode).obs_mod_suffix if mode else ""
-    return ("IPOL" if polarimetry else "IMAG") + suffix
-
-
-def _logical(value: bool) -> str:
-    return "#TRUE#" if value else "#FALSE#"
+        mode = options.mode_or_shape.upper()
+        window = cameras.crop(mode, options.camera)
+    return CameraSettings(
+        mode=mode,
+        crop=window,
+        tint_s=exposure_time_s(options),
+        fps=options.mean_fps,
+        readout=options.readout,
+        external_trigger=options.flc_jitter_us > 0,
+    )
 
 
 def create_stream(options: CameraOptions, ring: int) -> Any:

@@ -137,6 +137,12 @@ class FocusStage:
             raise
         self._thread = threading.Thread(target=self._follow, name="focus")
 
+    @property
+    def focus_mm(self) -> float:
+        """The focus that frames have, or soon will."""
+        wanted_mm = float(self._fps[PARAMETER])
+        return self._options.start_mm if math.isnan(wanted_mm) else quantised(wanted_mm)
+
     def __enter__(self) -> FocusStage:
         self._thread.start()
         return self

@@ -6,14 +6,17 @@ standard error, objects to standard output; whoever reads neither slows nothing 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from vampires.run_folder import write_json
 from vampires.stop_request import Stop
 from vampires.times import iso_utc
 
@@ -80,11 +83,21 @@ def _totals(status: Status) -> str:
 
 
 class LinkReport:
-    """Prints what a link does. prog: begins each line. as_json: objects as well as lines."""
+    """Prints what a link does. prog: begins each line. as_json: objects as well as lines.
+    status_file: the object of each second is put there, in place of the one before."""
 
-    def __init__(self, prog: str, status: Status, now_s: float, *, as_json: bool) -> None:
+    def __init__(
+        self,
+        prog: str,
+        status: Status,
+        now_s: float,
+        *,
+        as_json: bool,
+        status_file: Path | None = None,
+    ) -> None:
         self._prog = prog
         self._as_json = as_json
+        self._status_file = status_file
         self._object_rates = Rates(status, now_s)
         self._line_rates = Rates(status, now_s)
         self._object_at = now_s + OBJECT_S
@@ -102,8 +115,8 @@ class LinkReport:
 
     def look(self, status: Status, now_s: float) -> None:
         """Prints what is due now: the object of this second, a line of state on a change."""
-        if self._as_json and now_s >= self._object_at:
-            self._print_object(status, now_s)
+        if (self._as_json or self._status_file) and now_s >= self._object_at:
+            self._tell_object(status, now_s)
             self._object_at += OBJECT_S * (1 + (now_s - self._object_at) // OBJECT_S)
         if now_s >= self._line_at:
             self._say_state(status, now_s)
@@ -111,14 +124,15 @@ class LinkReport:
 
     def end(self, status: Status, now_s: float) -> None:
         """The last object, and the summary."""
-        if self._as_json:
-            self._print_object(status, now_s)
+        self._tell_object(status, now_s)
         self.say(summary_line(status))
 
-    def _print_object(self, status: Status, now_s: float) -> None:
+    def _tell_object(self, status: Status, now_s: float) -> None:
         rates = self._object_rates.since_last(status, now_s)
-        text = json.dumps(status_object(status, *rates, time.time_ns()))
-        print_if_read(text, sys.stdout)
+        told = status_object(status, *rates, time.time_ns())
+        if self._as_json:
+            print_if_read(json.dumps(told), sys.stdout)
+        put_status(self._status_file, told)
 
     def _say_state(self, status: Status, now_s: float) -> None:
         rate_hz, mb_per_s = self._line_rates.since_last(status, now_s)
@@ -141,6 +155,13 @@ def run_link(link: Link, stop: Stop, report: LinkReport) -> None:
         link.stop()
         report.tell(link.events(0.0))
         report.end(link.status(), time.monotonic())
+
+
+def put_status(file: Path | None, told: Status) -> None:
+    """Puts what is told into a file as well; a link does not end because that cannot be."""
+    if file is not None:
+        with contextlib.suppress(OSError):
+            write_json(file, told)
 
 
 def print_if_read(line: str, file: TextIO | None) -> None:

@@ -292,6 +292,13 @@ def run_start(stream: str, shm_dir: Path | None = None, timeout_s: float = TIMEO
             _await_ready(fps, stream, timeout_s)
 
 
+def await_ready(stream: str, shm_dir: Path | None = None, timeout_s: float = TIMEOUT_S) -> None:
+    """Until a logger that was started has its memory. Raises ActionFailed when it ends."""
+    with _opened(stream, shm_dir) as fps:
+        if names.is_ours(fps):
+            _await_ready(fps, stream, timeout_s)
+
+
 def stop(stream: str, shm_dir: Path | None = None, timeout_s: float = TIMEOUT_S) -> None:
     """Ends the run process; what was captured is on disk then. Raises ActionFailed."""
     with _opened(stream, shm_dir) as fps:

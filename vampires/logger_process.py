@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -140,7 +141,9 @@ class LoggerProcess:
                 self._finish(worker)
                 self._compressor.close()
         finally:
-            self._leave()
+            # Whose terminal went away was not told to end: it should still run.
+            hung_up = getattr(stop, "signal_number", 0) == signal.SIGHUP
+            self._leave(Status(0) if hung_up else Status.CMDRUN)
         if self._failure is not None:
             raise self._failure
         return 0
@@ -183,13 +186,14 @@ class LoggerProcess:
         with contextlib.suppress(FPSError):
             self._publish(self._logger, "stopped")
 
-    def _leave(self) -> None:
-        """What others see of a logger that stopped."""
+    def _leave(self, told: Status) -> None:
+        """What others see of a logger that stopped. told: the status that says it should run,
+        where that is so no longer."""
         with contextlib.suppress(FPSError):
             for switch in SWITCHES:
                 self._fps.set(switch, False, force=True)
             self._fps.publish("state", "stopped")
-            self._fps.change_status(clear=Status.RUN | Status.CMDRUN | Status.RUNLOOP)
+            self._fps.change_status(clear=Status.RUN | Status.RUNLOOP | told)
             self._fps.change_signal(set=Signal.UPDATE)
 
     def _published(self, file: Path) -> None:

@@ -158,14 +158,17 @@ def frame_pool(
     dtype: npt.DTypeLike = "uint16",
     seed: int = 0,
     *,
+    readout: str = "FAST",
     defocus_nm: float = 0.0,
 ) -> np.ndarray:
     """The pool of a pattern, "sky" or "counter", with the default number of frames.
 
-    defocus_nm is for the sky, as in sky_pool.
+    readout and defocus_nm are for the sky, as in sky_pool.
     """
     if pattern == "sky":
-        return sky_pool(mode_or_shape, camera, dtype, seed, defocus_nm=defocus_nm)
+        return sky_pool(
+            mode_or_shape, camera, dtype, seed, readout=readout, defocus_nm=defocus_nm
+        )
     if pattern == "counter":
         return counter_pool(frame_shape(mode_or_shape, camera), dtype)
     raise ValueError(f"no pattern {pattern!r}: expected sky or counter")

@@ -310,9 +310,13 @@ class Stream(Closing):
 
     # -- ending -------------------------------------------------------------------------------
 
+    def is_current(self) -> bool:
+        """Whether the file of that name is still this stream."""
+        return self._file.fate == "same"
+
     def remove(self) -> None:
         """Closes the stream and removes its file, if that is still this stream."""
-        if self._file.fate == "same":
+        if self.is_current():
             os.unlink(self.path)
         self.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,17 +59,50 @@ def _must(arguments: Sequence[str]) -> str:
 
 def panes() -> list[Pane]:
     """All panes of all sessions; none when no server runs. Raises TmuxError."""
-    shown = _run(["list-panes", "-a", "-F", "#{pane_pid} #{session_name}\t#{window_name}"])
-    if shown.returncode != 0:
-        if any(text in shown.stderr.lower() for text in _NOBODY):
-            return []
-        raise TmuxError(f"tmux list-panes: {shown.stderr.strip()}")
     found = []
-    for line in shown.stdout.splitlines():
+    for line in listed_panes("#{pane_pid} #{session_name}\t#{window_name}"):
         pid, _, names = line.partition(" ")
         session, _, window = names.partition("\t")
         found.append(Pane(session, window, int(pid)))
     return found
+
+
+def listed_panes(form: str) -> list[str]:
+    """A line for each pane of all sessions, in a format of tmux. Raises TmuxError."""
+    shown = _run(["list-panes", "-a", "-F", form])
+    if shown.returncode != 0:
+        if any(text in shown.stderr.lower() for text in _NOBODY):
+            return []
+        raise TmuxError(f"tmux list-panes: {shown.stderr.strip()}")
+    return shown.stdout.splitlines()
+
+
+def new_kept_session(
+    name: str, words: Sequence[str], directory: Path, options: Mapping[str, str]
+) -> None:
+    """Starts a session in the background, which remains when its command (no shell) has ended.
+    options: such as {"@mark": TEXT}, kept with the session. Raises TmuxError."""
+    session = session_name(name)
+    target = ["-t", f"={session}:"]
+    size = ["-x", "200", "-y", "50", "-c", str(directory)]
+    calls = [["new-session", "-d", "-s", session, *size, *words]]
+    # One call: nobody finds the session without its options, nor does the command end before.
+    calls.append(["set-option", "-w", *target, "remain-on-exit", "on"])
+    calls += [["set-option", *target, key, value] for key, value in options.items()]
+    _must([word for call in calls for word in (*map(_as_argument, call), ";")][:-1])
+
+
+def respawn(name: str, words: Sequence[str], directory: Path) -> None:
+    """Runs a command in the first window of a session, in place of what ran there."""
+    target = ["-t", f"={session_name(name)}:"]
+    _must(["respawn-pane", "-k", *target, "-c", str(directory), *map(_as_argument, words)])
+
+
+def capture_session(name: str) -> list[str]:
+    """The lines that the first window of a session shows, and the last that it showed before:
+    those that a command has ended with are there. Raises TmuxError."""
+    shown = _must(["capture-pane", "-p", "-S", "-20", "-t", f"={session_name(name)}:"])
+    return [line.rstrip() for line in shown.rstrip("\n").splitlines()]
 
 
 def has_session(name: str) -> bool:

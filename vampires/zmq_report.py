@@ -7,9 +7,10 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from vampires.link_report import print_if_read
+from vampires.link_report import print_if_read, put_status
 from vampires.times import iso_utc
 
 _REPEAT_S = 10.0  # between two lines about the same matter
@@ -111,10 +112,19 @@ def _troubles(status: Status, *names: str) -> str:
 
 class Report:
     """Prints what a link does: lines on standard error, with as_json also one object a second
-    on standard output. line: makes one of a status. prog: begins each."""
+    on standard output. line: makes one of a status. prog: begins each. status_file: the object
+    of each second is put there, in place of the one before."""
 
-    def __init__(self, prog: str, line: Callable[[Status], str], *, as_json: bool) -> None:
+    def __init__(
+        self,
+        prog: str,
+        line: Callable[[Status], str],
+        *,
+        as_json: bool,
+        status_file: Path | None = None,
+    ) -> None:
         self._prog = prog
+        self._status_file = status_file
         self._line = line
         self._as_json = as_json
         now_s = time.monotonic()
@@ -128,8 +138,8 @@ class Report:
     def look(self, status: Callable[[], Status]) -> None:
         """Prints what is due; to be called often."""
         now_s = time.monotonic()
-        if self._as_json and now_s >= self._object_s:
-            self._print_object(status())
+        if (self._as_json or self._status_file) and now_s >= self._object_s:
+            self._tell_object(status())
             self._object_s += _OBJECT_S * (1 + (now_s - self._object_s) // _OBJECT_S)
         if now_s >= self._state_s:
             self._say_state(status())
@@ -137,13 +147,14 @@ class Report:
 
     def end(self, status: Status) -> None:
         """The last object and the last line."""
-        if self._as_json:
-            self._print_object(status)
+        self._tell_object(status)
         self.say(self._line(status))
 
-    def _print_object(self, status: Status) -> None:
-        text = json.dumps({"time": iso_utc(time.time_ns(), 3) + "Z", **status})
-        print_if_read(text, sys.stdout)
+    def _tell_object(self, status: Status) -> None:
+        told = {"time": iso_utc(time.time_ns(), 3) + "Z", **status}
+        if self._as_json:
+            print_if_read(json.dumps(told), sys.stdout)
+        put_status(self._status_file, told)
 
     def _say_state(self, status: Status) -> None:
         news = (status["fps"] > 0, *(status.get(name) for name in _NEWS))

@@ -19,6 +19,7 @@ from vampires.closing import Closing
 
 USER_ERROR_EXIT = 2
 INTERRUPTED_EXIT = 130  # as shells report a command that Ctrl-C ended
+BROKEN_PIPE_EXIT = 141  # as shells report a command that SIGPIPE ended
 
 
 class Main(Protocol):
@@ -63,18 +64,27 @@ class _HelpFormatter(
 
 def user_errors(prog: str) -> Callable[[Main], Main]:
     """Decorates a main(argv): a UserError becomes one line on stderr and exit code 2, Ctrl-C
-    exit code 130 without a word."""
+    exit code 130 without a word, a pipe that nobody reads any more 141."""
 
     def decorate(body: Main) -> Main:
         @functools.wraps(body)
         def main(argv: Sequence[str] | None = None) -> int:
             try:
-                return body(argv)
+                try:
+                    return body(argv)
+                finally:
+                    if sys.stdout is not None:
+                        sys.stdout.flush()
             except UserError as error:
                 print(f"{prog}: {error}", file=sys.stderr)
                 return USER_ERROR_EXIT
             except KeyboardInterrupt:
                 return INTERRUPTED_EXIT
+            except BrokenPipeError:  # whoever read this (head, less) has seen enough
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, sys.stdout.fileno())
+                os.close(nowhere)
+                return BROKEN_PIPE_EXIT
 
         return main
 
@@ -91,6 +101,8 @@ class StopEvent(Closing):
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_set = False
+        self.signal_number = 0
+        """Of the signal that set it, 0 for none."""
 
     def set(self) -> None:
         """Sets the event for good and wakes whoever waits."""
@@ -132,6 +144,7 @@ def setup_signals() -> Iterator[StopEvent]:
     with StopEvent() as stop:
 
         def on_signal(number: int, frame: FrameType | None) -> None:
+            stop.signal_number = stop.signal_number or number
             stop.set()
 
         before = {number: signal.signal(number, on_signal) for number in stop_signals}

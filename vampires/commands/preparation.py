@@ -23,7 +23,7 @@ from vampires.commands.questions import Questions
 from vampires.cube_length import proposed_length
 from vampires.disk_room import RoomLevel, bytes_text, disk_room, duration, room_level, room_text
 from vampires.fps import FPSError, FPSNotFound, fps_directory
-from vampires.free_memory import available_bytes
+from vampires.free_memory import memory_for_one_of
 from vampires.log_directory import (
     DirectoryRefused,
     check_directory,
@@ -37,8 +37,6 @@ from vampires.stream_facts import StreamFacts, measured_rates, mode_names, strea
 
 if TYPE_CHECKING:
     from vampires.config_models import CameraConfig, Config
-
-MIN_RING_MEMORY = 16 << 20
 
 T = TypeVar("T")
 
@@ -313,7 +311,7 @@ class _Preparation:
     def _options(self) -> dict[str, loggers.LoggerOptions]:
         logging = self._config.logging
         starting = [s for s in self._subjects if s.present is None or not s.present.running]
-        memory = _ring_memory(logging.ring_memory_bytes, len(starting))
+        memory = memory_for_one_of(len(starting), logging.ring_memory_bytes)
         if memory < logging.ring_memory_bytes and starting:
             self._questions.say(
                 f"ring memory: {bytes_text(memory)} for each logger, not "
@@ -376,11 +374,6 @@ def _number(least: int, most: int) -> Callable[[str], int]:
             raise ValueError(str(error)) from None
 
     return parse
-
-
-def _ring_memory(wanted: int, n_loggers: int) -> int:
-    """Bytes for each of the loggers that start now: at most half of what is free for all."""
-    return max(MIN_RING_MEMORY, min(wanted, available_bytes() // 2 // max(1, n_loggers)))
 
 
 # -- what is shown ----------------------------------------------------------------------------

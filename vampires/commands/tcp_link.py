@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from vampires.commands.common import CommandParser, UserError, number_in, setup_signals
@@ -29,6 +30,17 @@ def add_common_options(parser: CommandParser) -> None:
         "--json",
         action="store_true",
         help="one JSON object a second on standard output: all counters, rate_hz, mb_per_s",
+    )
+    add_status_file(parser)
+
+
+def add_status_file(parser: CommandParser) -> None:
+    """The option of all links."""
+    parser.add_argument(
+        "--status-file",
+        type=Path,
+        metavar="FILE",
+        help="the JSON object of each second also in this file, for whoever watches the link",
     )
 
 
@@ -80,7 +92,13 @@ def run_end(
             link = make(placement)
         except (_core.StreamError, ValueError, OSError) as error:
             raise UserError(str(error)) from None
-        report = LinkReport(prog, link.status(), time.monotonic(), as_json=arguments.json)
+        report = LinkReport(
+            prog,
+            link.status(),
+            time.monotonic(),
+            as_json=arguments.json,
+            status_file=arguments.status_file,
+        )
         for line in (describe(link), *notes):
             report.say(line)
         run_link(link, stop, report)

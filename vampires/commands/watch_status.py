@@ -108,14 +108,23 @@ def _source(host: HostConfig | None, cameras: Sequence[CameraConfig]) -> Iterato
 def _display(*, as_json: bool) -> Iterator[Show]:
     if as_json:
         yield lambda answers: print(json.dumps({"cameras": answers}), flush=True)
-    elif sys.stdout.isatty():
-        terminal = _Terminal()
-        try:
-            yield terminal.show
-        finally:
-            terminal.leave()
-    else:
-        yield lambda answers: print("\n".join([*table(answers, colour=False), ""]), flush=True)
+        return
+    colour = sys.stdout.isatty()
+    with display_lines(colour) as show:
+        yield lambda answers: show(table(answers, colour=colour))
+
+
+@contextmanager
+def display_lines(on_terminal: bool) -> Iterator[Callable[[Sequence[str]], None]]:
+    """Shows lines of a table: on a terminal in place of those before, else below them."""
+    if not on_terminal:
+        yield lambda lines: print("\n".join([*lines, ""]), flush=True)
+        return
+    terminal = _Terminal()
+    try:
+        yield terminal.show
+    finally:
+        terminal.leave()
 
 
 class _Terminal:
@@ -129,14 +138,14 @@ class _Terminal:
         self._size = shutil.get_terminal_size()
         self._lines = 0
 
-    def show(self, answers: Sequence[Answer]) -> None:
+    def show(self, table_lines: Sequence[str]) -> None:
         """The table of now, in place of the one before."""
         size = shutil.get_terminal_size()
         begin = f"\x1b[{self._lines}A" if self._lines else ""
         if size != self._size:
             begin, self._size = self.CLEAR_ALL, size
         now = time.strftime("%H:%M:%S", time.gmtime())
-        lines = [f"{now} UTC, Ctrl-C ends", *table(answers, colour=True)]
+        lines = [f"{now} UTC, Ctrl-C ends", *table_lines]
         lines = lines[: max(1, size.lines - 1)]
         self._lines = len(lines)
         text = "".join(f"{line}{self.CLEAR_LINE}\n" for line in lines)

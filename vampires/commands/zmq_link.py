@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vampires.commands.common import CommandParser, UserError
+from vampires.commands.tcp_link import add_status_file
 
 if TYPE_CHECKING:
     from vampires.zmq_socket import Endpoint
@@ -27,6 +28,7 @@ def add_common_options(parser: CommandParser) -> None:
         action="store_true",
         help="one JSON object a second on standard output, with all counters",
     )
+    add_status_file(parser)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def _pymilk_parser() -> CommandParser:
     add("stream", metavar="STREAM", help="name of the stream there")
     add("-s", dest="name", metavar="NAME", help="name of the stream here")
     add("--json", action="store_true", help=argparse.SUPPRESS)
-    parser.set_defaults(keys=None, server_key=None)
+    parser.set_defaults(keys=None, server_key=None, status_file=None)
     return parser
 
 
@@ -93,7 +93,12 @@ def _run(prog: str, arguments: argparse.Namespace) -> int:
     from vampires.zmq_report import Report, receiver_line
 
     with setup_signals() as stop:
-        report = Report(prog, receiver_line, as_json=arguments.json)
+        report = Report(
+            prog,
+            receiver_line,
+            as_json=arguments.json,
+            status_file=arguments.status_file,
+        )
         with mistakes_at_the_start():
             receiver = ZmqReceiver(_config(arguments), say=report.say)
         with receiver:

@@ -188,13 +188,15 @@ def _pymilk_config(arguments: argparse.Namespace) -> SenderConfig:
     )
 
 
-def _run(prog: str, config: SenderConfig, *, as_json: bool) -> int:
+def _run(
+    prog: str, config: SenderConfig, *, as_json: bool, status_file: Path | None = None
+) -> int:
     """Sends until told to stop; returns the exit status."""
     from vampires.zmq_report import Report, sender_line
     from vampires.zmq_sender import ZmqSender
 
     with setup_signals() as stop:
-        report = Report(prog, sender_line, as_json=as_json)
+        report = Report(prog, sender_line, as_json=as_json, status_file=status_file)
         with mistakes_at_the_start():
             sender = ZmqSender(config, say=report.say)
         with sender:
@@ -210,7 +212,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     with mistakes_at_the_start():
         config = _native_config(arguments)
-    return _run(PROG, config, as_json=arguments.json)
+    status_file = arguments.status_file
+    return _run(PROG, config, as_json=arguments.json, status_file=status_file)
 
 
 @user_errors(PYMILK_PROG)
