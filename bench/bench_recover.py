@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from processes import camera
+from processes import camera, running
 
-from vampires.demo import running
 from vampires.frame_stamp import read_stamps
 from vampires.partial_cubes import PartialCube, partial_cubes
 

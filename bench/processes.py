@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vampires.demo import running
-
+SHUTDOWN_S = 20.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _TICKS = os.sysconf("SC_CLK_TCK")
 WARM_UP_S = 2.0
+
+
+def _end_with_parent() -> None:
+    """In a child before it runs: when its parent dies of whatever, it gets SIGTERM."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def running(
+    module: str, arguments: list[str], shm_dir: Path, **streams: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A command of this package in a process of its own, ended at the latest on leaving."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        env=os.environ | {"MILK_SHM_DIR": str(shm_dir)},
+        cwd=shm_dir,  # not where a source tree could be taken for the installed package
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,  # Ctrl-C goes to the bench, which ends them in order
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no thread runs yet
+        **streams,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=SHUTDOWN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
 
 
 @contextmanager

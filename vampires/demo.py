@@ -1,22 +1,13 @@
-"""The main job, shown and proven: two simulated cameras, two loggers, every pixel re-read.
+"""The main job, shown and proven: two simulated cameras, started with camstart and triggered
+together, logged by the observer's commands; every pixel and every time re-read.
 
-Cameras and loggers are the real commands in processes of their own; the streams live in a
-folder of their own, so that nothing of a running instrument is touched.
+All is real but the cameras and the sky, and none of it touches a running instrument.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -25,15 +16,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vampires import logger_control as loggers
 from vampires.cameras import camera_number
+from vampires.flow.playground import Playground, PlaygroundError, playground
 from vampires.frame_stamp import expected_frame
 from vampires.simulated_sky import frame_pool
 
 CAMERAS = ("vcam1", "vcam2")
 CUBE_SIZE = 100
-RING_MEMORY = "1GiB"
-SHUTDOWN_S = 20.0
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+FLC_JITTER_US = 500.0
+PROGRESS_S = 1.0
+POLL_S = 0.05
+PATIENCE_S = 30.0
+
+CONFIG = """\
+[hosts.here]
+address = "local"
+
+[cameras.vcam1]
+number = 1
+host = "here"
+mode = "{mode}"
+fps = {fps}
+
+[cameras.vcam2]
+number = 2
+host = "here"
+mode = "{mode}"
+fps = {fps}
+
+[logging]
+directory = "{root}"
+ring_memory = "1GiB"
+"""
 
 
 class DemoError(Exception):
@@ -61,13 +76,16 @@ class CameraReport:
 
 @dataclass(frozen=True)
 class Demo:
-    """What to run. say: called with each line for the observer."""
+    """What to run. say: called with each line for the observer. triggered: the cameras take
+    their frames together, as the liquid crystal has them; for check() alone also False: each
+    at its own pace."""
 
     root: Path
     seconds: float
     mode: str
     fps: Fraction
     say: Callable[[str], None]
+    triggered: bool = True
 
     def run(self) -> list[CameraReport]:
         """Runs cameras and loggers, then checks the files.
@@ -75,47 +93,58 @@ class Demo:
         Leaves no process and no stream behind, also when it fails or is interrupted. Raises
         DemoError.
         """
-        with stream_folder() as shm_dir:
-            results = self._record(shm_dir)
+        root = self.root.absolute()
+        config = CONFIG.format(mode=self.mode, fps=float(self.fps), root=root)
+        before = set(root.glob("*/*/*.fits"))
+        try:
+            with playground(config, "vampires-demo-") as place:
+                results = self._record(place)
+        except PlaygroundError as error:
+            raise DemoError(str(error)) from None
+        new = sorted(set(root.glob("*/*/*.fits")) - before)
+        for stream, result in results.items():
+            result["files"] = [str(file) for file in new if file.parent.name == stream]
         return [self.check(stream, result) for stream, result in results.items()]
 
-    def _record(self, shm_dir: Path) -> dict[str, dict[str, Any]]:
-        with ExitStack() as stack:
-            for stream in CAMERAS:
-                camera = stack.enter_context(self._camera(stream, shm_dir))
-                assert camera.stdout is not None
-                line = camera.stdout.readline().strip()
-                if not line:
-                    raise DemoError(f"the camera {stream} did not start")
-                self.say(f"camera  {line}")
-            loggers = {s: stack.enter_context(self._logger(s, shm_dir)) for s in CAMERAS}
-            relays = {
-                s: stack.enter_context(_Relay(logger, self.say))
-                for s, logger in loggers.items()
-            }
-            return {s: self._result(s, loggers[s], relay) for s, relay in relays.items()}
+    def _record(self, place: Playground) -> dict[str, dict[str, Any]]:
+        for command, *arguments in (
+            ("camstart", *CAMERAS),
+            ("camera_settings", "set_trigger", "on"),
+            ("preplog", "--yes", "-z", CUBE_SIZE),
+            ("startlog",),
+        ):
+            self.say("$ " + _typed(command, arguments))
+            for line in place.run(command, *arguments).splitlines():
+                self.say(f"  {line}")
+        self._wait(place)
+        self.say("$ vampires_pauselog")
+        place.run("pauselog")
+        states = {stream: loggers.look(stream, place.shm_dir) for stream in CAMERAS}
+        self.say("$ camstop all")
+        place.run("camstop", "all")
+        return {stream: _result(state) for stream, state in states.items()}
 
-    def _camera(self, stream: str, shm_dir: Path) -> Any:
-        arguments = [stream, "--mode", self.mode, "--fps", str(self.fps)]
-        return running("vampires.commands.framesim", arguments, shm_dir)
+    def _wait(self, place: Playground) -> None:
+        """Until frames of so many seconds were saved by both."""
+        frames = max(1, round(self._mean_hz * self.seconds))
+        deadline = time.monotonic() + self.seconds + PATIENCE_S
+        told = time.monotonic()
+        while True:
+            states = [loggers.look(stream, place.shm_dir) for stream in CAMERAS]
+            if all(state.frames >= frames for state in states):
+                return
+            now = time.monotonic()
+            if now - told > PROGRESS_S:
+                told = now
+                counts = (f"{s.stream} {s.frames} frames, {s.lost} lost" for s in states)
+                self.say(f"  logging: {'; '.join(counts)}")
+            if now > deadline:
+                raise DemoError(f"{frames} frames did not come; the loggers say {states}")
+            time.sleep(POLL_S)
 
-    def _logger(self, stream: str, shm_dir: Path) -> Any:
-        frames = max(1, round(self.fps * Fraction(self.seconds)))
-        arguments = [stream, "--dir", str(self.root.absolute()), "--cube-size", str(CUBE_SIZE)]
-        arguments += ["--frames", str(frames), "--ring-memory", RING_MEMORY]
-        arguments += ["--progress", "1", "--json"]
-        return running("vampires.commands.logger", arguments, shm_dir, stderr=subprocess.PIPE)
-
-    def _result(
-        self, stream: str, logger: subprocess.Popen[str], relay: _Relay
-    ) -> dict[str, Any]:
-        assert logger.stdout is not None
-        printed = logger.stdout.read()
-        relay.join()
-        if logger.wait() not in (0, 3) or not printed:
-            raise DemoError(f"the logger of {stream} failed: {relay.last_line}")
-        result: dict[str, Any] = json.loads(printed)
-        return result
+    @property
+    def _mean_hz(self) -> float:
+        return 1 / (1 / float(self.fps) + FLC_JITTER_US * 1e-6 / 2)
 
     # -- the proof ---------------------------------------------------------------------
 
@@ -141,7 +170,8 @@ class Demo:
         origin: tuple[int, int] | None,
         report: CameraReport,
     ) -> tuple[int, int]:
-        """Every pixel and time of a file; origin: (cnt0, TACQ) of the camera's first frame."""
+        """Every pixel and time of a file; origin, known from the first file on: the frame number
+        that the triggers count from, and by how much all times are later, in ns."""
         from astropy.io import fits
 
         wrong = report.errors.append
@@ -153,9 +183,10 @@ class Demo:
             for frame, cnt0 in zip(pixels, counters.tolist(), strict=True):
                 if not np.array_equal(frame, expected_frame(pool, cnt0)):
                     wrong(f"{path.name}: frame {cnt0} has not the camera's pixels")
-            first = origin or (int(counters[0]), int(rows["TACQ"][0]))
-            due_ns = (counters - first[0]) * (1e9 / float(self.fps)) + first[1]
-            if np.abs(rows["TACQ"].astype(np.int64) - due_ns).max() > 1000:
+            times_ns = rows["TACQ"].astype(np.int64)
+            first = origin or self._origin(int(counters[0]), int(times_ns[0]))
+            late_ns = times_ns - self._due_ns(counters - first[0]) - first[1]
+            if np.abs(late_ns).max() > 1000:
                 wrong(f"{path.name}: acquisition times are not those of the camera")
         sidecar = np.loadtxt(path.with_suffix(".txt"), ndmin=2)
         if not np.array_equal(sidecar[:, 1].astype(np.int64), counters):
@@ -165,6 +196,26 @@ class Demo:
         report.frames_checked += len(counters)
         return first
 
+    @property
+    def _pair_ns(self) -> Fraction:
+        """Two frame intervals, of which the liquid crystal lengthens one."""
+        flc_us = FLC_JITTER_US if self.triggered else 0.0
+        return 2_000_000_000 / self.fps + Fraction(flc_us) * 1000
+
+    def _due_ns(self, trigger: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """When a trigger comes, counted from 1970."""
+        period_ns = 1_000_000_000 / self.fps
+        due = [(k // 2) * self._pair_ns + (k % 2) * period_ns for k in trigger.tolist()]
+        return np.array([int(time_ns) for time_ns in due])
+
+    def _origin(self, cnt0: int, time_ns: int) -> tuple[int, int]:
+        """The origin, from a frame."""
+        pairs = time_ns // self._pair_ns
+        near = np.arange(2 * pairs - 1, 2 * pairs + 4)
+        late_ns = time_ns - self._due_ns(near)
+        nearest = int(np.abs(late_ns).argmin())
+        return cnt0 - int(near[nearest]), 0 if self.triggered else int(late_ns[nearest])
+
 
 def shown(name: str) -> str:
     """A path as short as the observer needs it."""
@@ -173,71 +224,25 @@ def shown(name: str) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-class _Relay(threading.Thread):
-    """Passes on the lines a logger prints, as they come. On leaving, the logger is ended."""
-
-    def __init__(self, logger: subprocess.Popen[str], say: Callable[[str], None]) -> None:
-        super().__init__()
-        self._logger = logger
-        self._say = say
-        self.last_line = ""
-
-    def __enter__(self) -> _Relay:
-        self.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._logger.terminate()
-        self.join()
-
-    def run(self) -> None:
-        assert self._logger.stderr is not None
-        for line in self._logger.stderr:
-            self.last_line = line.rstrip().removeprefix("vampires-logger: ")
-            self._say(self.last_line)
+def _typed(command: str, arguments: Sequence[object]) -> str:
+    """The line that an observer types."""
+    words = list(map(str, arguments))
+    if command == "camera_settings":
+        return " ".join(words)
+    return " ".join([command if command.startswith("cam") else f"vampires_{command}", *words])
 
 
-@contextmanager
-def stream_folder() -> Iterator[Path]:
-    """A folder of its own for shared memory, gone at the end."""
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp("", "vampires-demo-", memory if memory.is_dir() else None))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _end_with_parent() -> None:
-    """In a child before it runs: when its parent dies of whatever, it gets SIGTERM."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-@contextmanager
-def running(
-    module: str, arguments: list[str], shm_dir: Path, **streams: Any
-) -> Iterator[subprocess.Popen[str]]:
-    """A command of this package in a process of its own, ended at the latest on leaving."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        env=os.environ | {"MILK_SHM_DIR": str(shm_dir)},
-        cwd=shm_dir,  # not where a source tree could be taken for the installed package
-        stdout=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,  # Ctrl-C goes to the demo, which ends them in order
-        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no thread runs yet
-        **streams,
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.communicate(timeout=SHUTDOWN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+def _result(state: loggers.LoggerState) -> dict[str, Any]:
+    """What the check and the table need of a logger that was paused."""
+    seconds = (state.newest_ns - state.first_ns) / 1e9 if state.first_ns else 0.0
+    return {
+        "frames_seen": state.end_cnt0 - state.first_cnt0 + 1 if state.frames else 0,
+        "frames_logged": state.frames,
+        "lost": state.lost,
+        "torn": state.torn,
+        "bytes": state.frames * state.frame_bytes,
+        "seconds": seconds,
+    }
 
 
 def table(reports: list[CameraReport]) -> list[str]:
