@@ -271,7 +271,7 @@ class CameraConfig(Placement):
         description='"sim" (a simulated camera), "replay" (recorded cubes) or "genicam" (a '
         "real camera)",
     )
-    mode: Annotated[str, _name_matching("[A-Z][A-Z0-9_]{0,30}")] | None = Field(
+    mode: str | None = Field(
         None,
         description=f"the mode at the start: {', '.join(camera_facts.MODES)}; FULL for a "
         "camera without a number",

@@ -170,8 +170,8 @@ class Demo:
         origin: tuple[int, int] | None,
         report: CameraReport,
     ) -> tuple[int, int]:
-        """Every pixel and time of a file; origin, known from the first file on: the frame number
-        that the triggers count from, and by how much all times are later, in ns."""
+        """Every pixel and time of a file; origin, known from the first file on: the frame
+        number that the triggers count from, and by how much all times are later, in ns."""
         from astropy.io import fits
 
         wrong = report.errors.append

@@ -73,9 +73,24 @@ class RunFolder:
         finally:
             os.close(fd)
 
+    def is_held(self, name: str) -> bool:
+        """Whether somebody holds the lock NAME. Two who ask at once do not see each other; who
+        takes the lock meanwhile needs a time-out that is not 0. Raises OSError."""
+        fd = self._open_lock(name)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+
+    def _open_lock(self, name: str) -> int:
+        return os.open(self.path / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+
     def lock(self, name: str, timeout_s: float | None = None) -> int:
         """A descriptor that holds the lock NAME until it is closed. As locked()."""
-        fd = os.open(self.path / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+        fd = self._open_lock(name)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
             while True:

@@ -73,22 +73,40 @@ def user_errors(prog: str) -> Callable[[Main], Main]:
                 try:
                     return body(argv)
                 finally:
-                    if sys.stdout is not None:
-                        sys.stdout.flush()
+                    _flush_output()
             except UserError as error:
                 print(f"{prog}: {error}", file=sys.stderr)
                 return USER_ERROR_EXIT
             except KeyboardInterrupt:
                 return INTERRUPTED_EXIT
             except BrokenPipeError:  # whoever read this (head, less) has seen enough
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, sys.stdout.fileno())
-                os.close(nowhere)
+                _drop_output()
                 return BROKEN_PIPE_EXIT
 
         return main
 
     return decorate
+
+
+def _flush_output() -> None:
+    """What was printed goes out now, where it can still be told that it does not. Raises
+    BrokenPipeError, UserError."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise UserError(f"the output could not be written: {error.strerror}") from None
+
+
+def _drop_output() -> None:
+    """Python would try once more at its end, and say so."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 class StopEvent(Closing):

@@ -28,18 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--standby", action="store_true", help="wait until the one that works is gone"
     )
     args = parser.parse_args(argv)
-    from vampires.flow.supervisor import LOCK, STANDBY_LOCK, Supervisor
+    from vampires.flow.supervisor import LOCK, LOCK_S, STANDBY_LOCK, Supervisor
     from vampires.run_folder import RunFolder
 
     run = RunFolder()
     try:
         run.make()
         if args.standby:
-            waiting = run.lock(STANDBY_LOCK, 0.0)
+            waiting = run.lock(STANDBY_LOCK, LOCK_S)
             lock = run.lock(LOCK)
             os.close(waiting)
         else:
-            lock = run.lock(LOCK, 0.0)
+            lock = run.lock(LOCK, LOCK_S)
     except TimeoutError:
         return 0
     except OSError as error:

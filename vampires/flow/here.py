@@ -173,6 +173,7 @@ def _await_parts(run: RunFolder, camera: str, generation: str, parts: list[Part]
     wanted = {part.session for part in parts}
     failed: list[str] = []
     while time.monotonic() < deadline:
+        _ensure_supervisor(run)  # the one that was there may just have ended
         state = supervisor_state(run)
         if state["generations"].get(camera) == generation:
             told = {part.get("session"): part for part in state["parts"]}

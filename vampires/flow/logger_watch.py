@@ -72,7 +72,7 @@ class LoggerWatch:
         """What should run and does not: "run" or "conf"; "" for nothing."""
         try:
             with open_logger_fps(self._stream, self._shm_dir) as fps:
-                _, conf, run = self._control.lights(fps)
+                _, conf, run = self._control.lights(fps, panes=())  # tmux is not asked
                 if run is Light.ALIVE:
                     self._owed = False
                     if fps["state"] not in ("stopped", "starting"):

@@ -76,6 +76,11 @@ class PartRunner:
         return self._process
 
     @property
+    def ending(self) -> bool:
+        """Whether its process has ended, and tmux is still to say how."""
+        return bool(self._ended_at)
+
+    @property
     def gone(self) -> bool:
         """Whether it was stopped for good, and its session is away."""
         return not self.wanted and self.state is State.STOPPED

@@ -22,17 +22,18 @@ from typing import Any
 from vampires import tmux
 from vampires.flow import pane
 from vampires.flow.logger_watch import LoggerWatch
-from vampires.flow.part_runner import PartRunner
+from vampires.flow.part_runner import TELLING_S, PartRunner
 from vampires.flow.parts import HEADER_SESSION
-from vampires.flow.wishes import STATE, Wish, wished_cameras
+from vampires.flow.wishes import STATE, Wish, wish_files, wished_cameras
 from vampires.run_folder import RunFolder
 from vampires.stop_request import Stop
 
 LOCK = "supervisor"
 STANDBY_LOCK = "supervisor_standby"
+LOCK_S = 0.2  # for both: who only asks whether one is held has it for a moment
 LOG_FILE = "supervisor.log"
 LOG_BYTES, LOG_FILES = 1 << 20, 5
-LOOK_S = 0.25
+LOOK_S = 0.25  # at the latest, while something is not as it should be
 WISHES_S = 0.1
 PUBLISH_S = 1.0
 
@@ -44,6 +45,7 @@ class Supervisor:
         self._run = run
         self._runners: dict[str, PartRunner] = {}
         self._wishes: dict[str, Wish] = {}
+        self._wish_files: set[tuple[str, int, int]] = set()
         self._loggers: dict[str, LoggerWatch] = {}
         self._trouble = ""
         self._published: tuple[float, Any] = (0.0, None)
@@ -54,17 +56,19 @@ class Supervisor:
     def run(self, stop: Stop) -> None:
         """Until nothing is wished and nothing runs any more, or stop is set."""
         self._say(f"supervisor {os.getpid()} begins")
+        look_at = 0.0
         while not stop.is_set():
-            self._read_wishes()
-            wait_s = self._look()
+            changed = self._read_wishes()
+            if changed or time.monotonic() >= look_at or self._some_ended():
+                look_at = time.monotonic() + self._look()
+                self._stand_by()
             for watch in self._loggers.values():
                 watch.look()
             self._publish()
             if not self._wishes and not self._runners:
                 self._run.remove(STATE)
                 break
-            self._stand_by()
-            self._sleep(min(wait_s, LOOK_S))
+            self._sleep(look_at - time.monotonic())
         for watch in self._loggers.values():
             watch.close()
         self._say(f"supervisor {os.getpid()} ends")
@@ -74,14 +78,19 @@ class Supervisor:
 
     # -- wishes -------------------------------------------------------------------------------
 
-    def _read_wishes(self) -> None:
+    def _read_wishes(self) -> bool:
+        """Whether they are others than before."""
+        files = wish_files(self._run)
+        if files == self._wish_files:
+            return False
+        self._wish_files = files
         wishes = {}
         for camera in wished_cameras(self._run):
             wish = Wish.read(self._run, camera)
             if wish is not None:
                 wishes[camera] = wish
         if wishes == self._wishes:
-            return
+            return False
         self._wishes = wishes
         parts = {part.session: (part, wish) for wish in wishes.values() for part in wish.parts}
         for session, runner in self._runners.items():
@@ -92,6 +101,7 @@ class Supervisor:
             if session not in self._runners:
                 self._add(session, wish)
         self._watch_loggers()
+        return True
 
     def _add(self, session: str, wish: Wish) -> None:
         part = next(part for part in wish.parts if part.session == session)
@@ -195,21 +205,25 @@ class Supervisor:
     def _stand_by(self) -> None:
         """Sees to it that another one waits."""
         try:
-            os.close(self._run.lock(STANDBY_LOCK, 0.0))
-        except TimeoutError:
-            return
+            if not self._run.is_held(STANDBY_LOCK):
+                start_supervisor(self._run, standby=True)
         except OSError as error:
             self._log.error("%s", error)
-            return
-        start_supervisor(self._run, standby=True)
+
+    def _some_ended(self) -> bool:
+        return bool(self._poll().poll(0))
 
     def _sleep(self, seconds: float) -> None:
-        """Until then, or until a process ends."""
+        """Until then, or until a process ends; not for longer than wishes may wait."""
+        self._poll().poll(max(TELLING_S, min(seconds, WISHES_S)) * 1e3)
+
+    def _poll(self) -> select.poll:
+        """Of all processes that run."""
         poll = select.poll()
         for runner in self._runners.values():
-            if runner.process is not None and not runner.process.ended():
+            if runner.process is not None and not runner.ending:
                 poll.register(runner.process.fileno(), select.POLLIN)
-        poll.poll(max(10.0, min(seconds, WISHES_S) * 1e3))
+        return poll
 
 
 def _stray(session: str) -> Any:
@@ -237,12 +251,9 @@ def rotating_log(file: Path) -> logging.Logger:
 def is_supervised(run: RunFolder) -> bool:
     """Whether a supervisor works in a run folder."""
     try:
-        os.close(run.lock(LOCK, 0.0))
-    except TimeoutError:
-        return True
+        return run.is_held(LOCK)
     except OSError:
         return False
-    return False
 
 
 def start_supervisor(run: RunFolder, *, standby: bool = False) -> None:

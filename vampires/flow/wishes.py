@@ -5,6 +5,8 @@ The supervisor of the machine makes it so, and publishes how it is.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,6 +63,18 @@ class Wish:
 def wished_cameras(run: RunFolder) -> list[str]:
     """Cameras that are to run here."""
     return [name.removeprefix(PREFIX) for name in run.names(PREFIX)]
+
+
+def wish_files(run: RunFolder) -> set[tuple[str, int, int]]:
+    """Something that changes when any of the wishes does."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(run.path):
+            if entry.name.startswith(PREFIX):
+                with contextlib.suppress(OSError):
+                    state = entry.stat()
+                    found.add((entry.name, state.st_ino, state.st_mtime_ns))
+    return found
 
 
 def withdraw(run: RunFolder, camera: str) -> None:
