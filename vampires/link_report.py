@@ -12,7 +12,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -84,7 +84,8 @@ def _totals(status: Status) -> str:
 
 class LinkReport:
     """Prints what a link does. prog: begins each line. as_json: objects as well as lines.
-    status_file: the object of each second is put there, in place of the one before."""
+    status_file: the object of each second is put there, in place of the one before, with the
+    notes of its start."""
 
     def __init__(
         self,
@@ -94,10 +95,12 @@ class LinkReport:
         *,
         as_json: bool,
         status_file: Path | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self._prog = prog
         self._as_json = as_json
         self._status_file = status_file
+        self._notes = list(notes)
         self._object_rates = Rates(status, now_s)
         self._line_rates = Rates(status, now_s)
         self._object_at = now_s + OBJECT_S
@@ -132,7 +135,7 @@ class LinkReport:
         told = status_object(status, *rates, time.time_ns())
         if self._as_json:
             print_if_read(json.dumps(told), sys.stdout)
-        put_status(self._status_file, told)
+        put_status(self._status_file, {**told, "notes": self._notes})
 
     def _say_state(self, status: Status, now_s: float) -> None:
         rate_hz, mb_per_s = self._line_rates.since_last(status, now_s)

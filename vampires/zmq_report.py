@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def _troubles(status: Status, *names: str) -> str:
 class Report:
     """Prints what a link does: lines on standard error, with as_json also one object a second
     on standard output. line: makes one of a status. prog: begins each. status_file: the object
-    of each second is put there, in place of the one before."""
+    of each second is put there, in place of the one before, with the notes of its start."""
 
     def __init__(
         self,
@@ -122,9 +122,11 @@ class Report:
         *,
         as_json: bool,
         status_file: Path | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self._prog = prog
         self._status_file = status_file
+        self._notes = list(notes)
         self._line = line
         self._as_json = as_json
         now_s = time.monotonic()
@@ -154,7 +156,7 @@ class Report:
         told = {"time": iso_utc(time.time_ns(), 3) + "Z", **status}
         if self._as_json:
             print_if_read(json.dumps(told), sys.stdout)
-        put_status(self._status_file, told)
+        put_status(self._status_file, {**told, "notes": self._notes})
 
     def _say_state(self, status: Status) -> None:
         news = (status["fps"] > 0, *(status.get(name) for name in _NEWS))

@@ -22,16 +22,21 @@ LinkT = TypeVar("LinkT", bound="_core.TcpSender | _core.TcpReceiver")
 
 def add_common_options(parser: CommandParser) -> None:
     """Those of both ends."""
-    add = parser.add_argument
-    add("--rt-priority", type=number_in(int, 0), metavar="P", help="SCHED_FIFO 1-99; 0: none")
-    add("--cpus", type=_cpu_list, metavar="LIST", help="CPUs to run on, as 2,4-6")
-    add("-c", dest="cset", metavar="CSET", help="CPU set to run in")
-    add(
+    add_placement(parser)
+    parser.add_argument(
         "--json",
         action="store_true",
         help="one JSON object a second on standard output: all counters, rate_hz, mb_per_s",
     )
     add_status_file(parser)
+
+
+def add_placement(parser: CommandParser) -> None:
+    """Where a link runs, of all links."""
+    add = parser.add_argument
+    add("--rt-priority", type=number_in(int, 0), metavar="P", help="SCHED_FIFO 1-99; 0: none")
+    add("--cpus", type=_cpu_list, metavar="LIST", help="CPUs to run on, as 2,4-6")
+    add("-c", dest="cset", metavar="CSET", help="CPU set to run in")
 
 
 def add_status_file(parser: CommandParser) -> None:
@@ -98,6 +103,7 @@ def run_end(
             time.monotonic(),
             as_json=arguments.json,
             status_file=arguments.status_file,
+            notes=notes,
         )
         for line in (describe(link), *notes):
             report.say(line)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vampires.commands.common import CommandParser, UserError
-from vampires.commands.tcp_link import add_status_file
+from vampires.commands.tcp_link import add_placement, add_status_file
 
 if TYPE_CHECKING:
     from vampires.zmq_socket import Endpoint
@@ -28,7 +29,18 @@ def add_common_options(parser: CommandParser) -> None:
         action="store_true",
         help="one JSON object a second on standard output, with all counters",
     )
+    add_placement(parser)
     add_status_file(parser)
+
+
+def placed(arguments: argparse.Namespace) -> list[str]:
+    """Gives this process its priority and CPUs, before it starts its threads; a note for each
+    that it may not have."""
+    from vampires.cpu_placement import place_process
+
+    given = vars(arguments)
+    priority, cpus = given.get("rt_priority") or 0, given.get("cpus") or ""
+    return place_process(int(priority), cpus, given.get("cset") or "")
 
 
 @contextmanager

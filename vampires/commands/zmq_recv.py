@@ -16,6 +16,7 @@ from vampires.commands.zmq_link import (
     add_common_options,
     mistakes_at_the_start,
     parsed_endpoint,
+    placed,
 )
 
 if TYPE_CHECKING:
@@ -93,12 +94,16 @@ def _run(prog: str, arguments: argparse.Namespace) -> int:
     from vampires.zmq_report import Report, receiver_line
 
     with setup_signals() as stop:
+        notes = placed(arguments)
         report = Report(
             prog,
             receiver_line,
             as_json=arguments.json,
             status_file=arguments.status_file,
+            notes=notes,
         )
+        for note in notes:
+            report.say(note)
         with mistakes_at_the_start():
             receiver = ZmqReceiver(_config(arguments), say=report.say)
         with receiver:

@@ -22,6 +22,7 @@ from vampires.commands.zmq_link import (
     add_common_options,
     mistakes_at_the_start,
     parsed_endpoint,
+    placed,
 )
 
 if TYPE_CHECKING:
@@ -188,15 +189,22 @@ def _pymilk_config(arguments: argparse.Namespace) -> SenderConfig:
     )
 
 
-def _run(
-    prog: str, config: SenderConfig, *, as_json: bool, status_file: Path | None = None
-) -> int:
+def _run(prog: str, config: SenderConfig, arguments: argparse.Namespace) -> int:
     """Sends until told to stop; returns the exit status."""
     from vampires.zmq_report import Report, sender_line
     from vampires.zmq_sender import ZmqSender
 
     with setup_signals() as stop:
-        report = Report(prog, sender_line, as_json=as_json, status_file=status_file)
+        notes = placed(arguments)
+        report = Report(
+            prog,
+            sender_line,
+            as_json=arguments.json,
+            status_file=getattr(arguments, "status_file", None),
+            notes=notes,
+        )
+        for note in notes:
+            report.say(note)
         with mistakes_at_the_start():
             sender = ZmqSender(config, say=report.say)
         with sender:
@@ -212,8 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     with mistakes_at_the_start():
         config = _native_config(arguments)
-    status_file = arguments.status_file
-    return _run(PROG, config, as_json=arguments.json, status_file=status_file)
+    return _run(PROG, config, arguments)
 
 
 @user_errors(PYMILK_PROG)
@@ -222,7 +229,7 @@ def main_pymilk(argv: Sequence[str] | None = None) -> int:
     arguments = _pymilk_parser().parse_args(argv)
     with mistakes_at_the_start():
         config = _pymilk_config(arguments)
-    return _run(PYMILK_PROG, config, as_json=arguments.json)
+    return _run(PYMILK_PROG, config, arguments)
 
 
 if __name__ == "__main__":

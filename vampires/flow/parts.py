@@ -109,7 +109,8 @@ def _receiver(config: Config, link: LinkConfig) -> Part:
         command = module("tcp_receive", *options, "--status-file", file, link.port)
     else:
         address = f"tcp://{_in_url(theirs)}:{link.port}"
-        command = module("zmq_recv", address, link.stream, "--status-file", file)
+        options = (*_placement(link), "--status-file", file)
+        command = module("zmq_recv", address, link.stream, *options)
     kind = f"{link.kind} receiver"
     return Part(link.name, link.camera, kind, command, RECEIVER, status=link.name)
 
@@ -125,7 +126,7 @@ def _sender(config: Config, link: LinkConfig) -> Part:
         options = ("--allow", theirs, "--fps", f"{link.fps:g}", "--status-file", file)
         options = ("--bind", place, "--max-mbps", f"{link.max_mbps:g}", *options)
         again = ("--resend", "1") if link.stream != link.camera else ()
-        command = module("zmq_send", link.stream, *options, *again)
+        command = module("zmq_send", link.stream, *options, *again, *_placement(link))
     return Part(
         link.name,
         link.camera,

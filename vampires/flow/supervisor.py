@@ -61,7 +61,8 @@ class Supervisor:
             changed = self._read_wishes()
             if changed or time.monotonic() >= look_at or self._some_ended():
                 look_at = time.monotonic() + self._look()
-                self._stand_by()
+                if self._wishes or self._runners:
+                    self._stand_by()
             for watch in self._loggers.values():
                 watch.look()
             self._publish()
