@@ -24,6 +24,7 @@ import pytest
 from logger_process import PATIENCE_S
 from private_tmux import private_tmux
 
+from vampires.flow.playground import processes_of
 from vampires.fps_control import Light
 from vampires.logger_control import LoggerState, look
 from vampires.run_folder import RunFolder
@@ -176,15 +177,8 @@ class FlowRoom:
     # -- end ----------------------------------------------------------------------------------
 
     def processes(self) -> list[int]:
-        """All processes that have this stream folder in their environment, but this one."""
-        mark = f"MILK_SHM_DIR={self.shm_dir}".encode()
-        found = []
-        for environment in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):
-                pid = int(environment.parent.name)
-                if pid != os.getpid() and mark in environment.read_bytes().split(b"\0"):
-                    found.append(pid)
-        return found
+        """All processes that were started with this stream folder, but this one."""
+        return processes_of(self.shm_dir)
 
     def end(self) -> None:
         """Ends all that was started: the supervisors first, who would start it again."""

@@ -192,7 +192,7 @@ class Placement(Table):
         "", description='the CPUs to run on, such as "2,4-6"; "" for any of them'
     )
     cpu_set: CpuSetName = Field(
-        "system", description='the name of a CPU set, such as "system" or "v_asl"'
+        "system", description='the name of a CPU set, such as "system" or "v_log"'
     )
 
 
@@ -352,7 +352,7 @@ class HeaderConfig(Table):
     stale_s: float = Field(60.0, ge=1, le=1e6, description="seconds, 1 to 1e6")
 
 
-class LoggingConfig(Table):
+class LoggingConfig(Placement):
     """[logging]: where cubes go and how they are made, unless a command says otherwise.
 
     Data for the archive go to archive_directory/YYYYMMDD/STREAM, others to
@@ -388,12 +388,6 @@ class LoggingConfig(Table):
     )
     writer_rt_priority: int = Field(
         0, ge=0, le=99, description="a whole number, 0 (none) to 99, as of SCHED_FIFO"
-    )
-    cpu_set: CpuSetName = Field(
-        "system", description='the name of a CPU set, such as "system" or "v_log"'
-    )
-    cpus: CpuList = Field(
-        "", description='the CPUs to run on, such as "2,4-6"; "" for any of them'
     )
     timeout_s: float = Field(
         10.0, ge=0, le=1e6, description="seconds, 0 (a cube waits for its next frame) to 1e6"
