@@ -55,6 +55,26 @@ logged = false
 [cameras.vpupcam]
 host = "sonne"
 
+[links.vcam1_tcp]
+stream = "vcam1"
+kind = "tcp"
+sender = "scexao5"
+receiver = "sonne"
+receiver_address = "10.20.0.6"
+port = 30107
+rt_priority = 40
+
+[links.vcam1-dark]
+stream = "vcam1_dark"
+kind = "zmq"
+sender = "scexao5"
+receiver = "sonne"
+port = 30107
+
+[header]
+constants = "~/header.toml"
+redis_host = "scexao2"
+
 [logging]
 directory = "/mnt/fuuu"
 archive_directory = "/mnt/fuuu/ARCHIVED_DATA"
@@ -89,10 +109,12 @@ def write(file: Path, text: str = TELESCOPE) -> Path:
 
 def telescope(**changed: Any) -> dict[str, Any]:
     """The tables of TELESCOPE; host__port=3 is set in [hosts.scexao5], camera__ in
-    [cameras.vcam1], logging__ in [logging], others at the top."""
+    [cameras.vcam1], pupil__ in [cameras.vpupcam], link__ in [links.vcam1_tcp], header__ in
+    [header], logging__ in [logging], others at the top."""
     tables = tomllib.loads(TELESCOPE)
     places = {"host": tables["hosts"]["scexao5"], "camera": tables["cameras"]["vcam1"]}
-    places["logging"] = tables["logging"]
+    places |= {"pupil": tables["cameras"]["vpupcam"], "link": tables["links"]["vcam1_tcp"]}
+    places |= {name: tables[name] for name in ("header", "logging")}
     for name, value in changed.items():
         place, _, key = name.rpartition("__")
         (places[place] if place else tables)[key] = value
@@ -144,6 +166,73 @@ def test_values_of_a_file_arrive() -> None:
     assert config.logging.directory == Path("/mnt/fuuu")
     assert config.logging.proposed_cube_bytes == 1_500_000_000
     assert config.logging.ring_memory_bytes == 4 << 30
+
+
+def test_links_and_header_of_a_file_arrive() -> None:
+    config = parse_config(telescope(link__cpus="2,4-6", header__period_s=0.5), FILE)
+    link, dark = config.links.values()
+    assert (link.name, link.stream, link.kind, link.port) == (
+        "vcam1_tcp",
+        "vcam1",
+        "tcp",
+        30107,
+    )
+    assert (link.sender, link.receiver) == ("scexao5", "sonne")
+    assert (link.sender_address, link.receiver_address) == (None, "10.20.0.6")
+    assert (link.rt_priority, link.cpus, link.cpu_set) == (40, "2,4-6", "system")
+    assert (dark.name, dark.camera, dark.fps, dark.max_mbps) == ("vcam1-dark", "vcam1", 20, 500)
+    assert config.links_of("vcam1") == [link, dark]
+    assert config.links_of("vcam2") == []
+    assert config.header is not None
+    assert config.header.constants == Path(os.environ["HOME"], "header.toml")
+    assert (config.header.redis_host, config.header.redis_port) == ("scexao2", 6379)
+    assert (config.header.period_s, config.header.stale_s) == (0.5, 60.0)
+    assert load_config().links == {}
+    assert load_config().header is None
+
+
+def test_what_a_camera_is_arrives() -> None:
+    config = parse_config(
+        telescope(
+            camera__sim={"flc_jitter_us": 0, "focus": True, "seed": 3, "ring": 128},
+            camera__mode="TWOARC",
+            camera__fps=99.5,
+            camera__rt_priority=49,
+            pupil__source="replay",
+            pupil__replay={"path": "~/cubes", "fps": 10, "loop": False},
+        ),
+        FILE,
+    )
+    vcam1, pupil = config.camera("vcam1"), config.camera("vpupcam")
+    assert vcam1.sim is not None
+    assert (vcam1.sim.flc_jitter_us, vcam1.sim.focus, vcam1.sim.seed) == (0.0, True, 3)
+    assert (vcam1.sim.ring, vcam1.sim.sensor) == (128, None)
+    assert (vcam1.first_mode, vcam1.fps, vcam1.rt_priority) == ("TWOARC", 99.5, 49)
+    assert pupil.replay is not None
+    assert pupil.replay.path == Path(os.environ["HOME"], "cubes")
+    assert (pupil.replay.fps, pupil.replay.loop) == (10.0, False)
+    assert pupil.first_mode == "FULL"
+    assert config.camera("vcam2").first_mode == "MBI"
+    genicam = {"camera_id": "10.0.0.7", "pixel_format": "Mono16", "packet_size": 8000}
+    real = parse_config(telescope(pupil__source="genicam", pupil__genicam=genicam), FILE)
+    read = real.camera("vpupcam").genicam
+    assert read is not None
+    assert read.model_dump().items() >= (genicam | {"packet_socket": True}).items()
+    sensor = load_config().camera("vpupcam").sim
+    assert sensor is not None
+    assert sensor.sensor == (1024, 1280)
+
+
+def test_ports_are_free_on_the_machine_that_listens() -> None:
+    """tcp links listen at the receiver, zmq links at the sender."""
+    tables = telescope()
+    assert tables["links"]["vcam1_tcp"]["port"] == tables["links"]["vcam1-dark"]["port"]
+    parse_config(tables, FILE)
+    tables["links"]["vcam1-dark"] |= {"sender": "sonne", "receiver": "scexao5"}
+    (line,) = faults_of(tables)
+    assert line.endswith(
+        "links.vcam1-dark.port: found 30107, expected another port at sonne than vcam1_tcp has"
+    )
 
 
 def test_a_configuration_cannot_be_changed() -> None:
@@ -322,6 +411,86 @@ def test_what_is_no_file_is_one_line(tmp_path: Path, file: str, said: str) -> No
         ({"cameras": {"vcam1": 1}}, "cameras.vcam1", "1", "a table [cameras.vcam1]"),
         ({"cameras": {"v_1": {}}}, "cameras.v_1", "not allowed", "letters and digits only"),
         ({"cameras": {"vcam1": {}}}, "cameras.vcam1.host", "nothing", "[hosts.NAME]"),
+        ({"camera__mode": "MBJ"}, "cameras.vcam1.mode", '"MBJ"', "did you mean MBI?"),
+        ({"camera__mode": "mbi"}, "cameras.vcam1.mode", '"mbi"', "FULL, STANDARD, TWOARC"),
+        ({"pupil__mode": "MBI"}, "cameras.vpupcam.mode", '"MBI"', "one of FULL"),
+        ({"camera__fps": 0}, "cameras.vcam1.fps", "0", "frames/s"),
+        ({"camera__rt_priority": 100}, "cameras.vcam1.rt_priority", "100", "0 (none) to 99"),
+        ({"camera__cpus": "a"}, "cameras.vcam1.cpus", '"a"', "2,4-6"),
+        ({"camera__cpu_set": "a/b"}, "cameras.vcam1.cpu_set", '"a/b"', "of a CPU set"),
+        ({"camera__sim": True}, "cameras.vcam1.sim", "true", 'a table, for source = "sim"'),
+        ({"camera__sim": {"ring": 1}}, "cameras.vcam1.sim.ring", "1", "2 to 65536"),
+        ({"camera__sim": {"sed": 1}}, "cameras.vcam1.sim.sed", "unknown key", "mean seed?"),
+        ({"camera__sim": {"seed": -1}}, "cameras.vcam1.sim.seed", "-1", "other noise"),
+        ({"camera__sim": {"focus": 1}}, "cameras.vcam1.sim.focus", "1", "true or false"),
+        (
+            {"camera__sim": {"flc_jitter_us": -1.0}},
+            "cameras.vcam1.sim.flc_jitter_us",
+            "-1.0",
+            "microseconds",
+        ),
+        ({"pupil__sim": {"sensor": 5}}, "cameras.vpupcam.sim.sensor", "5", "[rows, columns]"),
+        (
+            {"pupil__sim": {"sensor": [5, 4096]}},
+            "cameras.vpupcam.sim.sensor[0]",
+            "5",
+            "[rows, columns]",
+        ),
+        ({"pupil__source": "replay"}, "cameras.vpupcam", "no replay", 'path = "..."'),
+        ({"pupil__replay": {}}, "cameras.vpupcam.replay.path", "nothing", "a FITS cube"),
+        (
+            {"pupil__replay": {"path": "cubes"}},
+            "cameras.vpupcam.replay.path",
+            '"cubes"',
+            "an absolute path",
+        ),
+        (
+            {"pupil__replay": {"path": "/a", "loop": 1}},
+            "cameras.vpupcam.replay.loop",
+            "1",
+            "again and again",
+        ),
+        (
+            {"pupil__genicam": {"packet_size": 9}},
+            "cameras.vpupcam.genicam.packet_size",
+            "9",
+            "220 to 65000",
+        ),
+        (
+            {"pupil__genicam": {"pixel_format": "Mono 16"}},
+            "cameras.vpupcam.genicam.pixel_format",
+            '"Mono 16"',
+            '"Mono16"',
+        ),
+        ({"link__kind": "udp"}, "links.vcam1_tcp.kind", '"udp"', '"tcp" (every frame)'),
+        ({"link__stream": "vcam9"}, "links.vcam1_tcp.stream", '"vcam9"', '"vcam1", "vcam2"'),
+        ({"link__stream": 9}, "links.vcam1_tcp.stream", "9", "CAMERA_dark"),
+        ({"link__sender": "scexao"}, "links.vcam1_tcp.sender", '"scexao"', "mean scexao5?"),
+        ({"link__receiver": "sone"}, "links.vcam1_tcp.receiver", '"sone"', "mean sonne?"),
+        ({"link__receiver": "scexao5"}, "links.vcam1_tcp.receiver", '"scexao5"', "another h"),
+        ({"link__receiver": []}, "links.vcam1_tcp.receiver", "an empty list", "another NAME"),
+        ({"link__port": 0}, "links.vcam1_tcp.port", "0", "1 to 65535"),
+        (
+            {"link__sender_address": "-x"},
+            "links.vcam1_tcp.sender_address",
+            '"-x"',
+            "in the network of this link",
+        ),
+        ({"link__fps": 0}, "links.vcam1_tcp.fps", "0", "frames/s at most"),
+        ({"link__max_mbps": "1"}, "links.vcam1_tcp.max_mbps", '"1"', "Mbit/s at most"),
+        ({"link__stram": "a"}, "links.vcam1_tcp.stram", "unknown key", "did you mean stream?"),
+        ({"links": {"a": {}}}, "links.a.stream", "nothing", "the name of a camera"),
+        ({"links": {"a": 1}}, "links.a", "1", "a table [links.a]"),
+        ({"links": {"a b": {}}}, 'links."a b"', "not allowed", "letters, digits, '_' and '-'"),
+        ({"links": 1}, "links", "1", "[links.NAME]"),
+        ({"header": 1}, "header", "1", "a table [header]"),
+        ({"header__constants": "x"}, "header.constants", '"x"', "a TOML file of keywords"),
+        ({"header__redis_host": "-x"}, "header.redis_host", '"-x"', "Redis database"),
+        ({"header__redis_port": 70_000}, "header.redis_port", "70000", "1 to 65535"),
+        ({"header__redis_db": -1}, "header.redis_db", "-1", "0 or more"),
+        ({"header__period_s": 0}, "header.period_s", "0", "seconds, 0.1 to 3600"),
+        ({"header__stale_s": 0}, "header.stale_s", "0", "seconds, 1 to 1e6"),
+        ({"header__redis": "x"}, "header.redis", "unknown key", "did you mean redis_"),
         ({"logging": []}, "logging", "an empty list", "[logging]"),
         ({"logging__directory": "data"}, "logging.directory", '"data"', "absolute"),
         ({"logging__directory": "~nobody-of-all/x"}, "logging.directory", '"~no', "absolute"),
@@ -367,7 +536,12 @@ def test_what_was_found_does_nothing_to_a_terminal() -> None:
 
 
 KEYS = sorted(
-    {"hosts", "cameras", "logging", "scexao5", "vcam1", "MBI", "LANG"}
+    {"hosts", "cameras", "logging", "scexao5", "vcam1", "MBI", "LANG", "links", "header"}
+    | {"vcam1_tcp"}
+    | set(config_models.LinkConfig.model_fields)
+    | set(config_models.HeaderConfig.model_fields)
+    | set(config_models.SimConfig.model_fields)
+    | set(config_models.ReplayConfig.model_fields)
     | set(config_models.HostConfig.model_fields)
     | set(config_models.CameraConfig.model_fields)
     | set(config_models.LoggingConfig.model_fields)
@@ -411,7 +585,15 @@ def test_any_tables_give_a_configuration_or_lines_of_faults(tables: dict[str, An
     load_or_fault(toml_text(tables).encode())
 
 
-@given(st.sampled_from(["host", "camera", "logging"]), st.sampled_from(KEYS), values)
+@given(
+    st.sampled_from(["host", "camera", "logging", "link", "header", "pupil"]),
+    st.sampled_from(KEYS),
+    values,
+)
+@example("link", "receiver", [1])
+@example("link", "stream", {})
+@example("pupil", "sim", {"sensor": [[]]})
+@example("camera", "replay", {"path": {}})
 def test_any_value_gives_a_configuration_or_lines_of_faults(
     place: str, key: str, value: Any
 ) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vampires import frame_stamp, simulated_sky
@@ -222,6 +222,48 @@ def test_a_camera_that_is_told_to_stop_stops_before_the_next_frame():
             return super().publish(**arguments)
 
     assert camera.run(StoppingStream(options), stop).frames == 1
+
+
+# The external trigger
+
+
+def triggered_times_ns(options: CameraOptions, start_ns: int, frames: int) -> list[int]:
+    clock = Clock()
+    clock.ns = start_ns
+    camera = SimulatedCamera(options, now_ns=clock.now_ns, sleep_until_ns=clock.sleep_until_ns)
+    stream = RecordedStream(options)
+    camera.run(stream, threading.Event(), frames=frames, triggered=True)
+    assert stream.acquired_ns[0] >= start_ns
+    return stream.acquired_ns
+
+
+@given(
+    st.fractions(Fraction(50), Fraction(10_000), max_denominator=1000),
+    st.sampled_from([0.0, 500.0, 0.1234]),
+    st.integers(0, 10**8),
+)
+@example(Fraction(57), 500.0, 98_765_432)
+def test_triggered_cameras_have_their_instants_in_common(fps, flc_us, later_ns):
+    options = small_camera(fps=fps, flc_jitter_us=flc_us)
+    interval_ns = 10**9 / fps + Fraction(flc_us) * 1000
+    frames = later_ns // int(interval_ns) + 30
+    one = triggered_times_ns(options, START_NS, frames)
+    other = triggered_times_ns(options, START_NS + later_ns, 20)
+    first, last = other[0], one[-1]
+    assert [t for t in one if t >= first][:20] == [t for t in other if t <= last]
+    steps_ns = np.diff(other)
+    assert steps_ns[0::2] == pytest.approx(float(10**9 / fps), abs=2)
+    assert steps_ns[1::2] == pytest.approx(float(interval_ns), abs=2)
+
+
+def test_a_triggered_camera_ends_as_any_other():
+    options = small_camera(fps=Fraction(100))
+    clock = Clock()
+    camera = SimulatedCamera(options, now_ns=clock.now_ns, sleep_until_ns=clock.sleep_until_ns)
+    stream = RecordedStream(options)
+    summary = camera.run(stream, threading.Event(), seconds=0.1, triggered=True)
+    assert summary.frames == len(stream.frames) == 10
+    assert camera.run(stream, threading.Event(), frames=0, triggered=True).frames == 0
 
 
 # The keywords

@@ -684,3 +684,18 @@ def test_full_and_unknown_entries_are_read_as_far_as_they_make_sense(shm_dir: Pa
         assert dict(camera.keywords) == {"ABCDEFGHIJKLMNOP": "x" * 16, "LAST": -0.5}
         assert camera.keywords.comment("ABCDEFGHIJKLMNOP") == "c" * 80
         assert camera.keywords.comment("LAST") == "??"
+
+
+def test_a_stream_is_current_until_its_file_is_removed_or_replaced(shm_dir: Path) -> None:
+    with Stream.create("one", (3, 4)) as one, Stream.open("one") as reader:
+        assert one.is_current()
+        assert reader.is_current()
+        with Stream.create("one", (3, 4)) as other:
+            assert not one.is_current()
+            assert not reader.is_current()
+            assert other.is_current()
+            (shm_dir / "one.im.shm").unlink()
+            assert not other.is_current()
+            one.remove()  # not the one that is there
+    with Stream.create("one", (3, 4)) as again:
+        assert again.is_current()
