@@ -1,4 +1,4 @@
-"""A Redis server of a test's own: on loopback, at a free port; nothing of it is left."""
+"""A Redis server of a test's own, at a free port of this machine or of a host of the test."""
 
 from __future__ import annotations
 
@@ -8,40 +8,48 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 from zmq_ends import LOOPBACK, free_port
 
 PATIENCE_S = 20.0
+SOCKET = "redis.sock"  # the client of a test speaks through it, whatever network the server has
+
+Launch = Callable[..., "subprocess.Popen[Any]"]
 
 
 class RedisServer:
     """The server, once started: down and up again at the same port, as often as wanted."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str, launch: Launch) -> None:
         self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
+        self._host = host
+        self._launch = launch
+        self._process: subprocess.Popen[Any] | None = None
         self.port = 0
         self.client: Redis | None = None
 
     @property
     def address(self) -> str:
-        return f"{LOOPBACK}:{self.port}"
+        return f"{self._host}:{self.port}"
 
     def start(self) -> None:
         """Returns when the server answers. Its memory is empty."""
         for _ in range(10):  # somebody else may take a port that was free
             port = self.port or free_port()
-            self._process = subprocess.Popen(
-                ["redis-server", "--port", str(port), "--bind", LOOPBACK, "--save", "",
+            socket = self._folder / SOCKET
+            self._process = self._launch(
+                ["redis-server", "--port", str(port), "--bind", self._host, "--save", "",
+                 "--protected-mode", "no", "--unixsocket", str(socket),
                  "--appendonly", "no", "--dir", str(self._folder)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             )  # fmt: skip
-            self.client = Redis(LOOPBACK, port, socket_timeout=PATIENCE_S)
+            self.client = Redis(unix_socket_path=str(socket), socket_timeout=PATIENCE_S)
             if self._answers():
                 self.port = port
                 return
@@ -83,10 +91,13 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(*, started: bool = True) -> Iterator[RedisServer]:
-    """A server that runs; or, not started, one that has a port at which nobody listens yet."""
+def redis_server(
+    *, started: bool = True, host: str = LOOPBACK, launch: Launch = subprocess.Popen
+) -> Iterator[RedisServer]:
+    """A server that runs; or, not started, one that has a port at which nobody listens yet.
+    host: its address; launch: starts a process where there is that address, as Popen does."""
     folder = Path(tempfile.mkdtemp(prefix="vredis-", dir="/tmp"))
-    server = RedisServer(folder)
+    server = RedisServer(folder, host, launch)
     try:
         if started:
             server.start()

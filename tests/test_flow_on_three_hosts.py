@@ -4,8 +4,7 @@ Each host is a set of namespaces with its own network, streams, sshd and tmux. A
 sonne. Frames carry their number in their pixels, so every one of them is proven where it
 arrives: in the far streams, and in the cubes.
 
-A cut cable stays so for CUT_S seconds; $VAMPIRES_CUT_SECONDS makes that longer (20 s is the
-longest that the network of the telescope was seen to be away). Where no namespaces can be made
+A cut cable stays so for 5 s, or for $VAMPIRES_CUT_SECONDS. Where no namespaces can be made
 the tests say so and run on one host, without what goes between hosts.
 """
 
@@ -62,7 +61,7 @@ SIMULATED = "fps = 20.0\nsim = { sensor = [64, 96] }\n"
 
 REAL = """\
 source = "genicam"
-fps = 10.0
+fps = 4.0
 genicam = { camera_id = "127.0.0.1", packet_size = 1400, packet_socket = false }
 """
 
@@ -361,7 +360,7 @@ def kill_logger_and_camera(flow: Flow) -> None:
     flow.wait(lambda: "saving again" in flow.logs(), "the logger saves again")
     flow.wait_logged(20)
     flow.sonne.run("vampires_pauselog", "-c", "1", check=False)
-    flow.sonne.run(*there(flow, "vampires-recover", flow.scexao5.home / "data"))
+    flow.sonne.run(*there(flow, "vampires-recover", "--apply", flow.scexao5.home / "data"))
     # Each of them, not from one to the next: in between the camera was away, or the logger.
     for file in flow.cubes("vcam1"):
         check_cubes([file], frame_pool("sky", "ONEARC", 1))
@@ -402,6 +401,8 @@ def test_a_cut_cable_costs_the_cubes_nothing_and_the_links_come_back(flow: Flow)
     flow.sonne.run("camstart", "vcam1")
     flow.sonne.run("vampires_startlog", "-c", "1", "-z", 100)
     flow.wait_logged(20)
+    check_far_streams(flow, "ONEARC", ("vcam1",))
+    before = flow.status(flow.scexao6, "vcam1_tcp")
     flow.scexao5.cut()
     begun = time.monotonic()
     status = flow.sonne.run("camstatus", check=False)
@@ -410,11 +411,21 @@ def test_a_cut_cable_costs_the_cubes_nothing_and_the_links_come_back(flow: Flow)
     flow.wait(lambda: time.monotonic() > begun + CUT_S, "the cable was out long enough")
     flow.scexao5.mend()
     check_far_streams(flow, "ONEARC", ("vcam1",))
+    flow.wait(
+        lambda: accounts(before, flow.status(flow.scexao6, "vcam1_tcp")), "no frame untold"
+    )
     flow.wait_logged(20)
     ended = json.loads(flow.sonne.run("vampires_pauselog", "-c", "1", "--json").stdout)
     cubes = check_logged(flow, "vcam1")
     assert sum(len(cube.rows) for cube in cubes) == ended["cameras"][0]["frames"]
     flow.stop()
+
+
+def accounts(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether each frame since then was received, or is told to be lost. (Counters are read one
+    after the other, while frames come.)"""
+    came, lost, sent = (now[name] - before[name] for name in ("frames", "lost", "cnt0"))
+    return sent > CUT_S * RATE_HZ and came + lost == sent
 
 
 def test_a_host_that_is_absent_gets_its_streams_when_it_is_there(flow: Flow) -> None:
@@ -433,7 +444,6 @@ def test_a_host_that_is_absent_gets_its_streams_when_it_is_there(flow: Flow) -> 
     flow.scexao6.run("camstart", "vcam1", "--local")
     check_far_streams(flow, "ONEARC", ("vcam1",))
     assert flow.parts(flow.scexao5)["vcam1_fgrab"]["pid"] == camera
-    flow.stop()
 
 
 def needs_a_network(flow: Flow) -> None:
@@ -467,7 +477,6 @@ def test_whatever_redis_does_frames_are_logged(flow: Flow, redis: RedisServer) -
     cubes = check_logged(flow, "vcam1")
     assert "OBJECT" not in cubes[0].cards
     assert "HD 1" in {cube.string("OBJECT") for cube in cubes[1:] if "OBJECT" in cube.cards}
-    flow.stop()
 
 
 def wait_header(flow: Flow, is_so: Callable[[dict[str, Any]], object], what: str) -> None:
@@ -510,4 +519,3 @@ def test_two_observers_who_start_a_camera_at_once_have_one(flow: Flow) -> None:
             )
     check_far_streams(flow, "ONEARC", ("vcam1",))
     flow.wait(lambda: flow.logger_runs(saving=False), "the logger is ready")
-    flow.stop()

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from vampires import logger_control as loggers
 from vampires import logger_parameters as names
 from vampires.fps import FPS, layout
 from vampires.fps.layout import Status
+from vampires.logger_process import LoggerProcess
 
 PAUSE_S = 0.002
 
@@ -440,6 +442,29 @@ def test_a_killed_logger_can_be_started_again_and_its_files_stay(
     running.pause()
     assert lengths(checked(running.files(), camera)) == [5, 5, 4]
     assert hidden_files(running.folder)  # two frames that can be recovered
+
+
+def test_who_sees_a_new_run_process_sees_nothing_of_the_one_before(
+    shm_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an order is given too early, is forgotten, and seems to have been carried out."""
+    seen: dict[str, Any] = {}
+
+    class Recorded(Exception):
+        pass
+
+    def look(fps: FPS) -> None:
+        seen.update({key: fps[key] for key in ("state", "session", "firstcnt0", "saveON")})
+        raise Recorded
+
+    with names.make_logger_fps("cam1") as fps:
+        for key, value in (("state", "logging"), ("session", 1), ("firstcnt0", 17)):
+            fps.set(key, value, force=True)
+        fps["saveON"] = True
+        monkeypatch.setattr(FPS, "record_run_process", look)
+        with pytest.raises(Recorded):
+            LoggerProcess(fps).run(threading.Event())
+    assert seen == {"state": "starting", "session": 0, "firstcnt0": 0, "saveON": False}
 
 
 def test_a_second_run_process_is_refused(running: RunProcess) -> None:

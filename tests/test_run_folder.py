@@ -209,3 +209,11 @@ def test_who_finds_the_door_crowded_waits_for_room(
 def test_json_is_plain(run: RunFolder) -> None:
     run.write("x", {"a": True})
     assert json.loads(run.file("x").read_bytes()) == {"a": True}
+
+
+def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path).make()
+    assert run.path.stat().st_mode & 0o022 == 0
+    run.path.chmod(0o775)
+    with pytest.raises(PermissionError, match="another user owns it or may write to it"):
+        run.make()

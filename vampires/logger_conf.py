@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import Protocol
@@ -61,7 +62,9 @@ def run_conf(fps: FPS, stop: Waiting) -> None:
                 break
     finally:
         if fps.is_current() and fps.header().confpid == os.getpid():
-            fps.change_status(clear=Status.CONF | Status.CMDCONF)
+            # Whose terminal went away was not told to end: it should still run.
+            hung_up = getattr(stop, "signal_number", 0) == signal.SIGHUP
+            fps.change_status(clear=Status.CONF | (0 if hung_up else Status.CMDCONF))
 
 
 def check_parameters(fps: FPS) -> list[Message]:

@@ -119,12 +119,14 @@ class LoggerProcess:
         Returns the exit status. Raises StreamError or OSError when it cannot start.
         """
         fps = self._fps
-        fps.record_run_process()
-        fps.change_status(set=Status.RUN | Status.CMDRUN)
+        # First, what a process before this one has left: orders are for whoever is recorded.
         fps.publish("state", "starting")
-        fps.publish("lasterror", "")
+        for output, value in (("lasterror", ""), ("firstcnt0", 0), ("session", 0)):
+            fps.publish(output, value)
         for switch in SWITCHES:
             fps.set(switch, False, force=True)
+        fps.record_run_process()
+        fps.change_status(set=Status.RUN | Status.CMDRUN)
         now = time.gmtime()
         fps.set("conf.timestring", time.strftime("%Y-%m-%dT%H:%M:%SZ", now), force=True)
         fps.change_signal(set=Signal.UPDATE)

@@ -1,13 +1,14 @@
 """The folder in which running processes say how they are: ``<shm dir>/vampires-run``.
 
 It lies with the streams, so it is gone after a restart of the machine, as they are; nothing in
-it outlives what it tells of. Files are JSON and appear whole. Whoever may write the streams may
-write them, so what is read is checked for its types at its use.
+it outlives what it tells of. Files are JSON and appear whole. One user owns it and alone writes
+there; what is read is checked for its types at its use all the same.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -31,8 +32,14 @@ class RunFolder:
         self.path = self.shm_dir / FOLDER
 
     def make(self) -> RunFolder:
-        """Makes the folder, if need be. Raises OSError."""
-        self.path.mkdir(mode=0o770, parents=True, exist_ok=True)
+        """Makes the folder, if need be. Others may look and not write: what is in it is
+        obeyed. Raises OSError, also for one that another user owns or may write."""
+        self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        state = self.path.stat()
+        if state.st_uid != os.geteuid() or state.st_mode & 0o022:
+            raise PermissionError(
+                errno.EPERM, "another user owns it or may write to it; remove it", self.path
+            )
         return self
 
     def file(self, name: str) -> Path:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vampires.commands.cameras import EXIT_FAILED, observer_command
+from vampires.commands.cameras import EXIT_FAILED, observer_command, side_by_side
 from vampires.commands.common import CommandParser, UserError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cameras = chosen_cameras(config, args.cameras)
     if args.mode is not None:
         _check_modes(cameras, args.mode)
-    answers = [_start(config, camera, args) for camera in cameras]
+    answers = _start_all(config, cameras, args)
     if args.json:
         print(
             json.dumps(answers[0] if args.local and len(answers) == 1 else {"cameras": answers})
@@ -86,6 +86,21 @@ def _check_modes(cameras: Sequence[CameraConfig], mode: str) -> None:
             check_mode(camera, mode)
     except StartFailed as error:
         raise UserError(str(error)) from None
+
+
+def _start_all(
+    config: Config, cameras: Sequence[CameraConfig], args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Starts them side by side."""
+    answers: dict[str, dict[str, Any]] = {}
+
+    def start(name: str) -> None:
+        answers[name] = _start(config, config.cameras[name], args)
+
+    errors = side_by_side(start, [camera.name for camera in cameras])
+    return [
+        answers.get(name, {"camera": name, "error": error}) for name, error in errors.items()
+    ]
 
 
 def _start(config: Config, camera: CameraConfig, args: argparse.Namespace) -> dict[str, Any]:

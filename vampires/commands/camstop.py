@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vampires.commands.cameras import EXIT_FAILED, observer_command
+from vampires.commands.cameras import EXIT_FAILED, observer_command, side_by_side
 from vampires.commands.common import CommandParser
 
 if TYPE_CHECKING:
@@ -46,7 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         cameras = list(config.cameras.values())
     else:
         cameras = chosen_cameras(config, args.cameras)
-    told = {camera.name: _stop(config, camera, args.local) for camera in cameras}
+    told: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def stop(name: str) -> None:
+        told[name] = _stop(config, config.cameras[name], args.local)
+
+    failed = side_by_side(stop, [camera.name for camera in cameras])
+    told |= {name: {"": {"error": why}} for name, why in failed.items() if name not in told}
+    told = {camera.name: told[camera.name] for camera in cameras}
     errors = {
         name: [str(one["error"]) for one in answers.values() if one.get("error")]
         for name, answers in told.items()
