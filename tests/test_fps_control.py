@@ -319,7 +319,9 @@ def test_the_conf_process_of_a_logger_ends_in_order_with_its_session(make):
     conf = fps.header().confpid
     tmux("kill-session", "-t", f"={NAME}")
     assert process_id.wait_for_end(conf, 0, TIMEOUT_S)
-    assert control.lights() == (DEAD, IDLE, IDLE)
+    # Nobody told it to end: as its session, it should still be there.
+    assert control.lights() == (DEAD, DEAD, IDLE)
+    assert not fps.status() & Status.CONF
 
 
 def test_a_server_killed_by_hand_is_no_obstacle(make):

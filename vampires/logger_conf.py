@@ -64,7 +64,7 @@ def run_conf(fps: FPS, stop: Waiting) -> None:
         if fps.is_current() and fps.header().confpid == os.getpid():
             # Whose terminal went away was not told to end: it should still run.
             hung_up = getattr(stop, "signal_number", 0) == signal.SIGHUP
-            fps.change_status(clear=Status.CONF | (0 if hung_up else Status.CMDCONF))
+            fps.change_status(clear=Status.CONF | (Status(0) if hung_up else Status.CMDCONF))
 
 
 def check_parameters(fps: FPS) -> list[Message]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +112,9 @@ def _check_tmux() -> None:
         raise StartFailed(str(error)) from None
 
 
-def _alone(run: RunFolder, camera: str) -> Any:
+@contextlib.contextmanager
+def _alone(run: RunFolder, camera: str) -> Iterator[None]:
+    """Within it nobody else starts or stops the camera here. Raises StartFailed."""
     try:
         fd = run.lock(f"camstart_{camera}", 0.0)
     except TimeoutError:
@@ -120,18 +123,10 @@ def _alone(run: RunFolder, camera: str) -> Any:
         ) from None
     except OSError as error:
         raise StartFailed(f"{run.path}: {error.strerror}") from None
-    return _Held(fd)
-
-
-class _Held:
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exception: object) -> None:
-        os.close(self._fd)
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def _environment(config: Config, run: RunFolder) -> dict[str, str]:
