@@ -50,8 +50,7 @@ values = st.recursive(
 requests = st.fixed_dictionaries(
     {},
     optional={
-        "do": st.sampled_from(["set", "status", "keyword", "renew", "release", "acquire"])
-        | values,
+        "do": st.sampled_from(["set", "status", "keyword", "release", "acquire"]) | values,
         "what": st.sampled_from(["mode", "crop", "tint", "fps", "readout", "trigger"]) | values,
         "value": st.floats(1e-3, 10) | st.lists(st.integers(-5, 90), max_size=4) | values,
         "name": st.sampled_from(["OBJECT", "EXPTIME"]) | values,

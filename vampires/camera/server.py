@@ -342,8 +342,6 @@ class CameraServer:
             self._have_done(self._release)
         elif do == "acquire":
             self._have_done(self._acquire_again)
-        elif do == "renew":
-            self._have_done(lambda: self._set(lambda limits, now: now))
         elif do == "keyword":
             self._set_keyword(asked)
         elif do != "status":

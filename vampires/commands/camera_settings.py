@@ -237,7 +237,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command that the first word names, as the tests do."""
+    """Runs the command that the first word names, as `python -m` does."""
     given = sys.argv[1:] if argv is None else list(argv)
     command = COMMANDS.get(given[0] if given else "")
     if command is None:

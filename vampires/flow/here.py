@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vampires import logger_control as loggers
 from vampires import tmux
+from vampires.flow import pane
 from vampires.flow.parts import HEADER_SESSION, Part, parts_here
 from vampires.flow.supervisor import LOG_FILE, is_supervised, start_supervisor
 from vampires.flow.wishes import Wish, is_fresh, supervisor_state, wished_cameras, withdraw
@@ -270,22 +271,33 @@ def stop_here(camera: str, say: Say) -> Answer:
                 say(f"{camera}: the logger was not ended: {error}")
         withdraw(run, camera)
         _ensure_supervisor(run)
-        _await_end(run, camera)
+        _await_end(run, camera, {part.session for part in wish.parts} if wish else set())
     return {"camera": camera, "error": "", "ran": True}
 
 
-def _await_end(run: RunFolder, camera: str) -> None:
+def _await_end(run: RunFolder, camera: str, sessions: set[str]) -> None:
+    """Until no part of it is left, whatever becomes of a supervisor meanwhile."""
     deadline = time.monotonic() + STOP_S
     left: list[str] = []
     while time.monotonic() < deadline:
         state = supervisor_state(run)
-        held = is_supervised(run)
         left = [str(p.get("session")) for p in state["parts"] if p.get("camera") == camera]
         done = camera not in state["generations"] and not left
-        if (done and is_fresh(state)) or not held:
+        if done and is_fresh(state):
             return
+        if not is_supervised(run):  # it has ended, all being away, or it was killed
+            if not sessions & _sessions_of_ours():
+                return
+            _ensure_supervisor(run)
         time.sleep(POLL_S)
     raise StartFailed(f"{camera}: {', '.join(left) or 'its parts'} did not end; see camstatus")
+
+
+def _sessions_of_ours() -> set[str]:
+    try:
+        return {name for name, state in pane.panes().items() if state.mark}
+    except tmux.TmuxError:
+        return set()
 
 
 # -- look -------------------------------------------------------------------------------------

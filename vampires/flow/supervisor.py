@@ -23,7 +23,7 @@ from vampires import tmux
 from vampires.flow import pane
 from vampires.flow.logger_watch import LoggerWatch
 from vampires.flow.part_runner import TELLING_S, PartRunner
-from vampires.flow.parts import HEADER_SESSION
+from vampires.flow.parts import HEADER_SESSION, Part
 from vampires.flow.wishes import STATE, Wish, wish_files, wished_cameras
 from vampires.run_folder import RunFolder
 from vampires.stop_request import Stop
@@ -227,9 +227,8 @@ class Supervisor:
         return poll
 
 
-def _stray(session: str) -> Any:
-    from vampires.flow.parts import Part
-
+def _stray(session: str) -> Part:
+    """What is known of a session whose wish is gone."""
     return Part(session, "", "left behind", (), 0)
 
 
