@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vampires import cameras
 from vampires.camera.settings import (
     MAX_TINT_S,
     CameraLimits,
@@ -18,7 +17,8 @@ from vampires.camera.settings import (
     plain_camera,
     science_camera,
 )
-from vampires.cameras import Crop
+from vampires.instrument.cameras import CAMERAS, Crop
+from vampires.instrument.file import instrument_on
 
 LIMITS = (
     science_camera(1),
@@ -30,9 +30,11 @@ ROUNDING = 1 + 1e-8
 
 pixels = st.integers(-10, 4200) | st.sampled_from((0, 1, 15, 16, 2303, 2304, 4095, 4096))
 crops = st.builds(Crop, pixels, pixels, pixels, pixels)
-windows = st.sampled_from([w for mode in cameras.MODES.values() for w in mode.crops.values()])
+windows = st.sampled_from(
+    [w for mode in instrument_on().modes.values() for w in mode.crops.values()]
+)
 numbers = st.floats(allow_nan=True, allow_infinity=True) | st.floats(1e-7, 1e6)
-modes = st.sampled_from((*cameras.MODES, "mbi", "Standard", "", "SLOW"))
+modes = st.sampled_from((*instrument_on().modes, "mbi", "Standard", "", "SLOW"))
 changes = st.one_of(
     st.tuples(st.just("with_mode"), modes),
     st.tuples(st.just("with_crop"), crops | windows),
@@ -126,13 +128,13 @@ def test_a_missing_value_is_refused_by_its_name(missing):
         CameraSettings.from_dict(given)
 
 
-@pytest.mark.parametrize("number", cameras.CAMERAS)
-@pytest.mark.parametrize("mode", cameras.MODES)
+@pytest.mark.parametrize("number", CAMERAS)
+@pytest.mark.parametrize("mode", instrument_on().modes)
 def test_a_mode_has_its_window_its_usual_rate_and_the_longest_exposure(number, mode):
     limits = science_camera(number)
     found = limits.first_settings(mode.lower())
-    assert (found.mode, found.crop) == (mode, cameras.crop(mode, number))
-    usual = cameras.MODES[mode].rate_hz or 30.0
+    assert (found.mode, found.crop) == (mode, instrument_on().crop(mode, number))
+    usual = instrument_on().modes[mode].rate_hz or 30.0
     assert found.fps == pytest.approx(min(usual, limits.max_fps(found.shape[0])))
     assert found.tint_s == pytest.approx(1 / found.fps)
 
@@ -189,7 +191,7 @@ def test_the_slow_readout_lowers_the_rate_and_fast_does_not_raise_it_again():
 def test_a_window_that_is_that_of_a_mode_has_its_name():
     limits = science_camera(2)
     start = limits.first_settings("FULL")
-    assert limits.with_crop(start, cameras.crop("MBI", 2)).mode == "MBI"
+    assert limits.with_crop(start, instrument_on().crop("MBI", 2)).mode == "MBI"
     assert limits.with_crop(start, Crop(0, 99, 0, 49)).mode == ""
 
 

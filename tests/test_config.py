@@ -16,11 +16,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vampires import cameras, config_models
 from vampires import config as configuration
+from vampires import config_models
 from vampires.commands import config as command
 from vampires.config import PACKAGED_CONFIG, ConfigError, find_config, load_config, parse_config
 from vampires.config_models import HostConfig, LoggingConfig
+from vampires.instrument.file import instrument_on
 from vampires.toml_text import toml_text
 
 if sys.version_info >= (3, 11):
@@ -91,7 +92,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     system = tmp_path / "etc/vampires/config.toml"
-    monkeypatch.setattr(configuration, "SYSTEM_CONFIG", system)
+    monkeypatch.setattr(configuration, "SYSTEM_FOLDER", system.parent)
     monkeypatch.setattr(command, "SYSTEM_CONFIG", system)
     return {
         "home": tmp_path / "home/.config/vampires/config.toml",
@@ -496,7 +497,7 @@ def test_what_is_no_file_is_one_line(tmp_path: Path, file: str, said: str) -> No
         ({"logging__directory": "~nobody-of-all/x"}, "logging.directory", '"~no', "absolute"),
         ({"logging__warn_cube_bytes": 0}, "logging.warn_cube_bytes", "0", "2e9"),
         ({"logging__warn_cube_bytes": 1.5}, "logging.warn_cube_bytes", "1.5", "whole number"),
-        ({"logging__cube_sizes": {"MBX": 1}}, "logging.cube_sizes.MBX", "not allowed", "MBI,"),
+        ({"logging__cube_sizes": {"MBX": 1}}, "logging.cube_sizes.MBX", "unknown mode", "MBI,"),
         ({"logging__cube_sizes": {"MBI": 0}}, "logging.cube_sizes.MBI", "0", "1 to 2147483647"),
         ({"logging__ring_memory": "4 gigs"}, "logging.ring_memory", '"4 gigs"', "4GiB"),
         ({"logging__ring_memory": "0"}, "logging.ring_memory", '"0"', "4GiB"),
@@ -711,5 +712,5 @@ def test_help_has_an_example(words: list[str], capsys: pytest.CaptureFixture[str
 
 
 def test_modes_and_numbers_are_those_of_the_cameras() -> None:
-    assert set(load_config().logging.cube_sizes) <= set(cameras.MODES)
+    assert set(load_config().logging.cube_sizes) <= set(instrument_on().modes)
     assert HostConfig().name == "local"

@@ -29,8 +29,8 @@ from flow_on_hosts import Flow, flow_on_hosts
 from missing_rights import cannot_run
 from redis_server import RedisServer, redis_server
 
-from vampires.cameras import MODES
 from vampires.frame_stamp import expected_frame, read_stamps
+from vampires.instrument.file import instrument_on
 from vampires.logger_parameters import open_logger_fps
 from vampires.simulated_sky import frame_pool
 from vampires.stream import FrameInfo
@@ -173,7 +173,10 @@ def check_far_streams(flow: Flow, mode: str, cameras: tuple[str, ...] = CAMERAS)
         return
     for name in cameras:
         number = int(name[-1])
-        pool, shape = frame_pool("sky", mode, number), MODES[mode].crops[number].shape
+        pool, shape = (
+            frame_pool("sky", mode, number),
+            instrument_on().modes[mode].crops[number].shape,
+        )
         check_every_frame(flow.next_frames(flow.scexao6, name, 50, shape), pool)
         check_some_frames(flow.next_frames(flow.sonne, name, 10, shape), pool)
         wait_rate(flow, flow.scexao6, f"{name}_tcp", RATE_HZ)
@@ -208,7 +211,9 @@ def _mode_of(file: Path, number: int) -> str:
     from astropy.io import fits
 
     shape = fits.getheader(file)["NAXIS2"], fits.getheader(file)["NAXIS1"]
-    return next(mode for mode, its in MODES.items() if its.crops[number].shape == shape)
+    return next(
+        mode for mode, its in instrument_on().modes.items() if its.crops[number].shape == shape
+    )
 
 
 # -- the night --------------------------------------------------------------------------------

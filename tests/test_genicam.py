@@ -24,7 +24,7 @@ from vampires.camera.settings import CameraSettings, SettingRefused
 from vampires.camera.source import SourceError
 from vampires.camera.sources import aravis, genicam
 from vampires.camera.sources.genicam import CameraClock, GenicamOptions, GenicamSource
-from vampires.cameras import Crop
+from vampires.instrument.cameras import Crop
 from vampires.stream import FrameInfo, Stream
 
 SMALL = Crop(10, 265, 20, 147)

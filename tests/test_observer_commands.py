@@ -22,7 +22,6 @@ from fps_terminal import Terminal, colour_of, terminal
 from logger_process import PATIENCE_S
 from small_disks import memory_disks
 
-from vampires import cameras as camera_facts
 from vampires import logger_control as loggers
 from vampires import tmux
 from vampires.commands.pauselog import Progress
@@ -31,6 +30,7 @@ from vampires.cube_length import proposed_length
 from vampires.disk_room import mount_of
 from vampires.fps import FPS
 from vampires.fps_control import FPSControl
+from vampires.instrument.file import instrument_on
 from vampires.log_directory import DirectoryRefused, check_directory, parse_directory
 from vampires.stream import Stream
 
@@ -731,7 +731,7 @@ def test_without_a_terminal_what_is_missing_is_named(
     ("mode", "frames"), [("STANDARD", 2000), ("MBI", 250), ("MBI_REDUCED", 500)]
 )
 def test_the_lengths_of_cubes_that_are_proposed(mode: str, frames: int) -> None:
-    for crop in camera_facts.MODES[mode].crops.values():
+    for crop in instrument_on().modes[mode].crops.values():
         ny, nx = crop.shape
         # Crops drift by a few pixels between nights.
         for size in (ny * nx, (ny + 8) * (nx - 8)):

@@ -13,12 +13,12 @@ import pytest
 from astropy.io import fits
 from pixel_cubes import FIRST_NS, pixel_cube, some_pixels
 
-from vampires import cameras
 from vampires.camera.settings import plain_camera, science_camera
 from vampires.camera.source import SourceError
 from vampires.camera.sources.replay import ReplayOptions, ReplaySource
 from vampires.fits_cards import keyword_dictionary
 from vampires.frame_table import FRAME_DTYPE, frames_hdu
+from vampires.instrument.file import instrument_on
 from vampires.keywords import encode_keyword
 from vampires.stream import Stream
 from vampires.times import SECOND_NS
@@ -323,7 +323,7 @@ def test_one_file_is_open_at_a_time_and_none_after_closing(tmp_path):
 
 @pytest.mark.parametrize(("number", "mode"), [(1, "MBI"), (2, "PUPIL"), (2, "ONEARC")])
 def test_a_crop_that_is_that_of_a_mode_has_its_name(tmp_path, number, mode):
-    crop = cameras.crop(mode, number)
+    crop = instrument_on().crop(mode, number)
     path = plain_cube(
         tmp_path / "a.fits", np.zeros((1, *crop.shape), np.uint16), U_CAMERA=number,
         PRD__MIN1=crop.x0, PRD__MIN2=crop.y0, U_DETMOD="SLOW", EXTTRIG=True, EXPTIME=0.25,
@@ -331,7 +331,7 @@ def test_a_crop_that_is_that_of_a_mode_has_its_name(tmp_path, number, mode):
     )  # fmt: skip
     with replay(path) as source:
         found = source.configure(science_camera(number).first_settings("FULL"))
-        assert source.limits.sensor_shape == cameras.SENSOR_SHAPE
+        assert source.limits.sensor_shape == instrument_on().sensor_shape
     assert (found.mode, found.crop) == (mode, crop)
     assert (found.readout, found.external_trigger) == ("SLOW", True)
     assert (found.tint_s, found.fps) == (0.25, 3.0)
@@ -365,7 +365,7 @@ def test_what_a_configuration_asks_for_at_the_start_is_no_reason_to_refuse(tmp_p
     given = {} if number is None else {"U_CAMERA": number}
     path = plain_cube(tmp_path / "a.fits", np.zeros((1, 12, 20), np.uint16), **given)
     with replay(path) as source:
-        for mode in cameras.MODES:
+        for mode in instrument_on().modes:
             wanted = source.limits.first_settings(mode, 5000.0)
             assert source.configure(wanted).shape == (12, 20)
 

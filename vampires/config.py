@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from vampires.config_models import Config
 
 FILE_VARIABLE = "VAMPIRES_CONFIG"
-SYSTEM_CONFIG = Path("/etc/vampires/config.toml")
-PACKAGED_CONFIG = Path(__file__).parent / "data" / "config.toml"
+INSTRUMENT_VARIABLE = "VAMPIRES_INSTRUMENT"
+FILE_NAME = "config.toml"
+SYSTEM_FOLDER = Path("/etc/vampires")
+SYSTEM_CONFIG = SYSTEM_FOLDER / FILE_NAME
+PACKAGED_CONFIG = Path(__file__).parent / "data" / FILE_NAME
 MAX_FILE_BYTES = 1 << 20
 
 
@@ -34,26 +37,31 @@ class ConfigError(UserError):
         self.faults = tuple(faults)
 
 
-def user_config() -> Path | None:
-    """Where this user's file is looked for; None for a user without a home."""
+def user_config(name: str = FILE_NAME) -> Path | None:
+    """Where this user's file of that name is looked for; None for a user without a home."""
     folder = os.environ.get("XDG_CONFIG_HOME", "")
     if not os.path.isabs(folder):  # the XDG specification: relative ones are ignored
         folder = os.path.expanduser("~/.config")
-    return Path(folder, "vampires", "config.toml") if os.path.isabs(folder) else None
+    return Path(folder, "vampires", name) if os.path.isabs(folder) else None
 
 
 def find_config() -> Path:
-    """The file in use: $VAMPIRES_CONFIG, else the user's, else the system's, else the packaged.
+    """The file in use: as find_file() with $VAMPIRES_CONFIG, else the packaged one."""
+    return find_file(FILE_VARIABLE, FILE_NAME) or PACKAGED_CONFIG
+
+
+def find_file(variable: str, name: str) -> Path | None:
+    """The file that the variable names, else the user's of that name, else the system's.
 
     One that is there but cannot be read is in use too: what is wrong with it must be told.
     """
-    named = os.environ.get(FILE_VARIABLE)
+    named = os.environ.get(variable)
     if named:
         return Path(named)
-    for place in (user_config(), SYSTEM_CONFIG):
+    for place in (user_config(name), SYSTEM_FOLDER / name):
         if place is not None and _is_there(place):
             return place
-    return PACKAGED_CONFIG
+    return None
 
 
 def _is_there(path: Path) -> bool:
@@ -72,7 +80,7 @@ def load_config(path: Path | str | None = None) -> Config:
     Raises ConfigError.
     """
     file = find_config() if path is None else Path(path)
-    return parse_config(_read_tables(file), file)
+    return parse_config(read_tables(file, ConfigError), file)
 
 
 def parse_config(tables: Mapping[str, Any], file: Path) -> Config:
@@ -89,20 +97,26 @@ def parse_config(tables: Mapping[str, Any], file: Path) -> Config:
     return config
 
 
-def _read_tables(file: Path) -> dict[str, Any]:
+def read_tables(file: Path, refused: type[ConfigError]) -> dict[str, Any]:
+    """What a TOML file holds. Raises the error of the type given."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
 
-    text = _read_text(file)
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(_read_text(file))
     except tomllib.TOMLDecodeError as error:
         fault = f"found {error}, expected TOML: lines such as  port = 22  below [hosts.NAME]"
+    except _Unreadable as error:
+        fault = str(error)
     except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists
         fault = "found a number or a list beyond all reason, expected a TOML file"
-    raise ConfigError([f"{file}: {fault}"])
+    raise refused([f"{file}: {fault}"])
+
+
+class _Unreadable(Exception):
+    """Why a file is no text."""
 
 
 def _read_text(file: Path) -> str:
@@ -120,10 +134,11 @@ def _read_text(file: Path) -> str:
         fault = f"{error.strerror}, expected a readable TOML file{_how_it_was_named(file)}"
     except ValueError:
         fault = "no file can have such a name"
-    raise ConfigError([f"{file}: {fault}"])
+    raise _Unreadable(fault)
 
 
 def _how_it_was_named(file: Path) -> str:
-    if os.environ.get(FILE_VARIABLE) == str(file):
-        return f"; ${FILE_VARIABLE} names it: correct that, or unset it"
-    return "; make one with: vampires config init"
+    for variable in (FILE_VARIABLE, INSTRUMENT_VARIABLE):
+        if os.environ.get(variable) == str(file):
+            return f"; ${variable} names it: correct that, or unset it"
+    return "; make one with: vampires config init" if file.name == FILE_NAME else ""

@@ -15,18 +15,18 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     StringConstraints,
 )
 
-from vampires import cameras as camera_facts
 from vampires.commands.common import parse_bytes
 from vampires.config import ConfigError
 from vampires.header_rules import DATA_TYPES
+from vampires.instrument.cameras import CAMERAS
+from vampires.instrument.file import instrument_of
+from vampires.table_model import Table, as_tuple
 
 THIS_MACHINE = ("local", "localhost")
 """Addresses that mean the machine on which one is."""
@@ -60,13 +60,17 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _sequence(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _free_ssh_option(text: str) -> str:
     if re.split("[= ]", text)[0].lower() in GIVEN_SSH_OPTIONS:
         raise ValueError("given already")
+    return text
+
+
+def _day(text: str) -> str:
+    try:
+        instrument_of(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
     return text
 
 
@@ -107,25 +111,20 @@ ListedPath = Annotated[Path, BeforeValidator(_folder), AfterValidator(_without_c
 ByteCount = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MAX_BYTES)]
 CubeFrames = Annotated[int, Field(ge=1, le=MAX_CUBE_FRAMES)]
 MemorySize = Annotated[str, AfterValidator(_memory_size)]
-ModeName = Annotated[str, _name_matching(f"({'|'.join(camera_facts.MODES)})")]
+ModeName = Annotated[str, _name_matching("[A-Za-z][A-Za-z0-9_]{0,30}")]
+Day = Annotated[str, _name_matching(r"\d{4}-\d\d-\d\d"), AfterValidator(_day)]
 DataType = Annotated[str, _name_matching("[A-Z][A-Z0-9_-]{0,15}")]
 CpuList = Annotated[str, _name_matching(f"({_CPUS}(,{_CPUS})*)?")]
 SensorSide = Annotated[int, Field(ge=16, le=65536)]
-SensorShape = Annotated[tuple[SensorSide, SensorSide], BeforeValidator(_sequence)]
+SensorShape = Annotated[tuple[SensorSide, SensorSide], BeforeValidator(as_tuple)]
 StreamName = Annotated[str, _name_matching("[A-Za-z0-9_]{1,79}")]
 LinkName = Annotated[str, _name_matching("[A-Za-z0-9_-]{1,60}")]
 CpuSetName = Annotated[str, _name_matching("[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")]
-SshOptions = Annotated[tuple[SshOption, ...], BeforeValidator(_sequence)]
-LocalPaths = Annotated[tuple[ListedPath, ...], BeforeValidator(_sequence)]
-DataTypes = Annotated[tuple[DataType, ...], BeforeValidator(_sequence), Field(min_length=1)]
+SshOptions = Annotated[tuple[SshOption, ...], BeforeValidator(as_tuple)]
+LocalPaths = Annotated[tuple[ListedPath, ...], BeforeValidator(as_tuple)]
+DataTypes = Annotated[tuple[DataType, ...], BeforeValidator(as_tuple), Field(min_length=1)]
 
 # The description of a field says what is allowed in it; messages quote it.
-
-
-class Table(BaseModel):
-    """A table of the file: its keys, and no others, with values of just these types."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
 
 
 class HostConfig(Table):
@@ -205,16 +204,24 @@ class SimConfig(Table):
         "[1024, 1280]",
     )
     ring: int = Field(64, ge=2, le=65536, description="frames kept in the stream, 2 to 65536")
-    flc_jitter_us: float = Field(
-        500.0,
+    flc_jitter_us: float | None = Field(
+        None,
         ge=0,
         le=1e6,
-        description="microseconds by which every other frame interval is longer with the "
-        "external trigger",
+        description="microseconds: with the external trigger every other frame interval is "
+        "longer by twice as many; 0: no liquid crystal; without this line as the instrument",
     )
     seed: int = Field(0, ge=0, description="a whole number: other noise")
     focus: bool = Field(
         False, description="true or false: whether it has a focus (FPS framesim-NAME)"
+    )
+    day: Day | None = Field(
+        None,
+        description='a day such as "2024-06-01", whose facts of the instrument are played; '
+        "without this line those of today",
+    )
+    light: Annotated[str, _name_matching("sky|flat|dark")] = Field(
+        "sky", description='"sky" (a star), "flat" (a lamp fills the fields) or "dark"'
     )
 
 
@@ -261,8 +268,8 @@ class CameraConfig(Placement):
 
     number: int | None = Field(
         None,
-        ge=min(camera_facts.CAMERAS),
-        le=max(camera_facts.CAMERAS),
+        ge=min(CAMERAS),
+        le=max(CAMERAS),
         description="1, 2, or no such line (a camera that -c 1 and -c 2 do not mean)",
     )
     host: HostName = Field(description="the NAME of one of the tables [hosts.NAME]")
@@ -273,8 +280,8 @@ class CameraConfig(Placement):
     )
     mode: str | None = Field(
         None,
-        description=f"the mode at the start: {', '.join(camera_facts.MODES)}; FULL for a "
-        "camera without a number",
+        description="the mode at the start, such as MBI (vampires config show instrument lists "
+        "them); FULL for a camera without a number",
     )
     fps: float | None = Field(None, gt=0, le=1e5, description="frames/s at the start")
     sim: SimConfig | None = Field(None, description='a table, for source = "sim"')
@@ -379,8 +386,8 @@ class LoggingConfig(Placement):
     )
     cube_sizes: Mapping[ModeName, CubeFrames] = Field(
         {"STANDARD": 2000, "MBI": 250, "MBI_REDUCED": 500},
-        description=f"frames a cube, 1 to {MAX_CUBE_FRAMES}, for some of the modes "
-        + ", ".join(camera_facts.MODES),
+        description=f"frames a cube, 1 to {MAX_CUBE_FRAMES}, for some of the camera modes "
+        "(vampires config show instrument lists them)",
     )
     ring_memory: MemorySize = Field("1GiB", description='a size, such as "4GiB" or "500MB"')
     rt_priority: int = Field(

@@ -2,7 +2,9 @@
 
 Every value of a keyword of the instrument dictionary takes the printf format the dictionary
 gives; a value the format cannot hold (wrong type, wider than the 20 columns of a number, a
-number that would print as zero) is written in full instead.
+number that would print as zero) is written in full instead. So are the scales and matrices of
+coordinates: the eight decimals of a degree that the dictionary gives them are up to half a
+percent of a pixel.
 
 FITS has no NaN. It is written as the string ``'NaN'`` (``'Inf'``, ``'-Inf'``), which
 ``float()`` takes back, and the comment says so. The keywords that the standard reserves must
@@ -64,6 +66,7 @@ _CHOICES = (
          "CMBDIPOL", "SOURCE"),
     ),
 )  # fmt: skip
+_SCALE = re.compile(r"CD\d_\d[A-Z]?|CDELT\d[A-Z]?")
 _ILLEGAL_IN_NAME = re.compile(r"[^A-Z0-9_-]")
 
 
@@ -136,7 +139,7 @@ def value_field(name: str, value: KeywordValue) -> str:
     if entry is not None:
         field = _dictionary_field(entry.printf, value)
         if field is not None:
-            return field
+            return _in_full(value) if _loses_scale(name, value, field) else field
     return generic_field(value)
 
 
@@ -196,6 +199,17 @@ def history_cards(text: str) -> list[str]:
 def comment_cards(text: str) -> list[str]:
     """``text`` as COMMENT cards of up to 72 characters, broken between words."""
     return [f"COMMENT {line:<72}" for line in textwrap.wrap(printable(text), HISTORY_CHARS)]
+
+
+def _loses_scale(name: str, value: KeywordValue, field: str) -> bool:
+    """Whether a scale or matrix element would be another one in the file."""
+    if isinstance(value, str) or _SCALE.fullmatch(name) is None:
+        return False
+    return not math.isclose(float(field), value, rel_tol=1e-6)
+
+
+def _in_full(value: KeywordValue) -> str:
+    return f"{value:{NUMBER_CHARS}.12E}"
 
 
 def _dictionary_field(printf: str, value: KeywordValue) -> str | None:

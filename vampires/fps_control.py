@@ -30,7 +30,13 @@ WINDOWS = ("ctrl", "conf", "run")
 TIMEOUT_S = 5.0
 POLL_S = 0.005
 # Passed on to the shells in tmux, whose server may have been started with others.
-PASSED_ON = ("MILK_SHM_DIR", "MILK_PROC_DIR", "VAMPIRES_CONFIG", "TMUX_TMPDIR")
+PASSED_ON = (
+    "MILK_SHM_DIR",
+    "MILK_PROC_DIR",
+    "VAMPIRES_CONFIG",
+    "VAMPIRES_INSTRUMENT",
+    "TMUX_TMPDIR",
+)
 
 
 class ActionFailed(Exception):

@@ -10,11 +10,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vampires import cameras, frame_stamp, simulated_sky
+from vampires import frame_stamp, simulated_sky
 from vampires.camera import keywords
 from vampires.camera.keywords import MAQTIME, MAQTIME_COMMENT, CameraIdentity
 from vampires.camera.settings import CameraSettings
 from vampires.framesim_focus import FocusOptions, Scene, focus_keywords, quantised
+from vampires.instrument.cameras import Crop, camera_number
+from vampires.instrument.file import instrument_of
 from vampires.sky_renderer import SkyOptions
 from vampires.stop_request import Stop
 
@@ -45,8 +47,14 @@ class StreamWriter(Protocol):
 
 @dataclass(frozen=True)
 class CameraOptions:
-    """A simulated camera. mode_or_shape: a camera mode or (ny, nx); fps 0: no pause at all;
-    focus None: it has none to set, and the stars are sharp."""
+    """A simulated camera.
+
+    mode_or_shape: a camera mode or (ny, nx). fps 0: no pause at all. flc_jitter_us: half-width
+    of the liquid crystal's switching (U_TRIGJT); every other interval is longer by twice that.
+    jitter_us: of free-running frames, the standard deviation of a Gaussian; trigger_jitter_us:
+    of triggered ones, by how much they may be late. focus None: it has none to set, and the
+    stars are sharp. day: YYYY-MM-DD, whose facts of the instrument are played; None: today.
+    """
 
     stream: str
     mode_or_shape: str | tuple[int, int] = "MBI"
@@ -55,21 +63,23 @@ class CameraOptions:
     pattern: str = "sky"
     flc_jitter_us: float = 0.0
     jitter_us: float = 0.0
+    trigger_jitter_us: float = 0.0
     exptime_s: float | None = None
     seed: int = 0
     focus: FocusOptions | None = None
     readout: str = "FAST"
     number: int | None = None
+    day: str | None = None
 
     @property
     def camera(self) -> int:
         """Camera number; where none is given, that of the stream's name."""
-        return self.number or cameras.camera_number(self.stream)
+        return self.number or camera_number(self.stream)
 
     @property
     def shape(self) -> tuple[int, int]:
         """[ny, nx] of the frames."""
-        return simulated_sky.frame_shape(self.mode_or_shape, self.camera)
+        return simulated_sky.frame_shape(self.mode_or_shape, self.camera, self.day)
 
     @property
     def frame_bytes(self) -> int:
@@ -79,24 +89,26 @@ class CameraOptions:
     @property
     def sky(self) -> SkyOptions:
         """What the frames of all focuses have in common."""
-        return SkyOptions(self.mode_or_shape, self.camera, self.dtype, self.seed)
+        return SkyOptions(self.mode_or_shape, self.camera, self.dtype, self.seed, self.day)
 
     @property
     def mean_fps(self) -> float:
         """Mean rate in Hz, the liquid crystal's longer intervals included; 0 without pause."""
         if self.fps == 0:
             return 0.0
-        return 1.0 / (float(1 / self.fps) + self.flc_jitter_us * 1e-6 / 2)
+        return 1.0 / (float(1 / self.fps) + self.flc_jitter_us * 1e-6)
 
 
 class FrameSchedule:
     """When each frame is due; frames are counted from 0.
 
     Frame k is due at start + k / fps, computed with integers, so the rate has no drift. With
-    the liquid crystal on, every other interval (that before frame 2, 4, 6, ...) is longer by
-    flc_jitter_us, which lowers the mean rate to 1 / (1/fps + flc_jitter/2). jitter_us is the
-    standard deviation of a Gaussian that moves each frame alone, by 0.4 of an interval at most;
-    it is the same for the same seed.
+    the liquid crystal on, the trigger waits for its half-width flc_jitter_us before and after
+    it switches, and it switches back without a wait: every other interval (that before frame
+    2, 4, 6, ...) is longer by twice the half-width, and the mean rate is
+    1 / (1/fps + flc_jitter). jitter_us is the standard deviation of a Gaussian that moves each
+    frame alone, by 0.4 of an interval at most; late_us is by how much at most each frame is
+    late, all delays being as likely. Both are the same for the same seed.
     """
 
     def __init__(
@@ -105,14 +117,17 @@ class FrameSchedule:
         fps: Fraction,
         flc_jitter_us: float = 0.0,
         jitter_us: float = 0.0,
+        *,
+        late_us: float = 0.0,
         seed: int = 0,
     ) -> None:
         if fps <= 0:
             raise ValueError(f"no schedule for {fps} frames/s: expected a rate above 0")
         self._start_ns = start_ns
         self._interval_ns = _NS_PER_S / fps
-        self._flc_ns = round(flc_jitter_us * 1000)
+        self._flc_ns = 2 * round(flc_jitter_us * 1000)
         self._jitter_ns = jitter_us * 1000
+        self._late_ns = late_us * 1000
         self._seed = seed
         self._block = -1
         self._block_jitter_ns = np.zeros(0, np.int64)
@@ -125,7 +140,7 @@ class FrameSchedule:
 
     def due_ns(self, frame: int) -> int:
         """Time at which the camera acquires a frame, in ns UTC."""
-        if self._jitter_ns == 0:
+        if self._jitter_ns == 0 == self._late_ns:
             return self.nominal_ns(frame)
         block, index = divmod(frame, _JITTER_BLOCK_FRAMES)
         if block != self._block:
@@ -135,6 +150,7 @@ class FrameSchedule:
     def _draw(self, block: int) -> np.ndarray:
         random = np.random.default_rng([self._seed, block])
         jitter_ns = random.standard_normal(_JITTER_BLOCK_FRAMES) * self._jitter_ns
+        jitter_ns += random.random(_JITTER_BLOCK_FRAMES) * self._late_ns
         limit_ns = float(self._interval_ns) * _JITTER_LIMIT
         return np.rint(np.clip(jitter_ns, -limit_ns, limit_ns)).astype(np.int64)
 
@@ -211,7 +227,7 @@ class SimulatedCamera:
         first = 0
         if triggered and options.fps:
             first, start_ns = _next_trigger(options, start_ns), 0
-        schedule = _schedule(options, start_ns)
+        schedule = _schedule(options, start_ns, triggered=triggered)
         if schedule:
             start_ns = schedule.nominal_ns(first)
         end_ns = None if seconds is None else start_ns + round(seconds * _NS_PER_S)
@@ -278,22 +294,30 @@ def _first_scene(options: CameraOptions) -> Scene:
         options.seed,
         readout=options.readout,
         defocus_nm=focus.start_defocus_nm if focus else 0.0,
+        day=options.day,
     )
     return Scene(pool, focus_keywords(quantised(focus.start_mm)) if focus else {})
 
 
-def _schedule(options: CameraOptions, start_ns: int) -> FrameSchedule | None:
+def _schedule(
+    options: CameraOptions, start_ns: int, *, triggered: bool
+) -> FrameSchedule | None:
     if options.fps == 0:
         return None
     return FrameSchedule(
-        start_ns, options.fps, options.flc_jitter_us, options.jitter_us, options.seed
+        start_ns,
+        options.fps,
+        options.flc_jitter_us,
+        options.jitter_us,
+        late_us=options.trigger_jitter_us if triggered else 0.0,
+        seed=2 * options.seed + options.camera if triggered else options.seed,
     )
 
 
 def _next_trigger(options: CameraOptions, from_ns: int) -> int:
     """The first frame from then on with which a pair of intervals begins, of the schedule that
     began in 1970."""
-    pair_ns = 2 * _NS_PER_S / options.fps + round(options.flc_jitter_us * 1000)
+    pair_ns = 2 * _NS_PER_S / options.fps + 2 * round(options.flc_jitter_us * 1000)
     return 2 * -(-from_ns * pair_ns.denominator // pair_ns.numerator)
 
 
@@ -311,14 +335,15 @@ def camera_keywords(options: CameraOptions) -> Keywords:
     nothing tells CRVAL where there is no telescope, and without it they are not whole.
     """
     triggered = options.flc_jitter_us > 0
-    identity = CameraIdentity(
-        options.stream, options.camera, polarimetry=triggered, object_name="SIMULATION"
-    )
+    identity = CameraIdentity(options.stream, options.camera, object_name="SIMULATION")
+    instrument = instrument_of(options.day)
     return {
-        **keywords.camera_keywords(_settings(options), identity, coordinates=False),
+        **keywords.camera_keywords(
+            _settings(options), identity, instrument=instrument, coordinates=False
+        ),
         "DET-TMP": (_DETECTOR_TEMPERATURE_K, "[K] temperature of the detector"),
         "U_FLCEN": (keywords.logical(triggered), "liquid crystal (FLC) enabled"),
-        "U_TRIGJT": (round(options.flc_jitter_us), "[us] jitter of the trigger"),
+        "U_TRIGJT": (round(options.flc_jitter_us), "[us] half-width of the trigger's jitter"),
         MAQTIME: (0, MAQTIME_COMMENT),
         **(focus_keywords(quantised(options.focus.start_mm)) if options.focus else {}),
     }
@@ -327,10 +352,10 @@ def camera_keywords(options: CameraOptions) -> Keywords:
 def _settings(options: CameraOptions) -> CameraSettings:
     """The settings of a camera that would give such frames."""
     ny, nx = options.shape
-    mode, window = "", cameras.Crop(0, nx - 1, 0, ny - 1)
+    mode, window = "", Crop(0, nx - 1, 0, ny - 1)
     if isinstance(options.mode_or_shape, str):
         mode = options.mode_or_shape.upper()
-        window = cameras.crop(mode, options.camera)
+        window = instrument_of(options.day).crop(mode, options.camera)
     return CameraSettings(
         mode=mode,
         crop=window,

@@ -9,9 +9,10 @@ The star passes an 8 m telescope (central obscuration and four spiders) with a r
 wavefront error that drifts across the pupil and comes round after P frames. The image is the
 Fourier transform of the pupil: the core is lambda/D wide and has its rings, and the speckles
 around it move from frame to frame and scale with wavelength; out of focus it widens into an
-image of the pupil. Light is counted in electrons (Poisson), then read noise, gain and bias of
-the detector are applied. Flux and positions of the fields are chosen to look right; they are
-not measured.
+image of the pupil. A companion stands at a fixed place on the sky, so that scale, angle and
+parity of a camera show in its frames. Light is counted in electrons (Poisson), then read noise,
+gain and bias of the detector are applied. Fields lie where the facts of the instrument have
+them on the day that is played; flux and companion are chosen, not measured.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vampires import cameras
+from vampires.instrument.cameras import Crop
+from vampires.instrument.coordinates import fields_of, pixel_offset
+from vampires.instrument.facts import Detector, Instrument
+from vampires.instrument.file import instrument_of
+
+PATTERNS = ("sky", "flat", "dark", "counter")
+"""What a pool shows."""
 
 _INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.uint64, np.int64)
 _FLOATS = (np.float16, np.float32, np.float64, np.complex64, np.complex128)
@@ -38,6 +45,9 @@ WAVEFRONT_RMS_NM = 105.0  # residual of the adaptive optics
 EXPOSURE_S = 0.0175  # sets the dark; a frame at the 57 Hz of MBI
 STAR_ELECTRONS = 8.0e4  # of a star of brightness 1 in one frame; its peak is near 24000 adu
 FIELD_ELECTRONS = 0.5  # diffuse light of a pixel within a field
+FLAT_ELECTRONS = 1500.0  # of a pixel within a field that a lamp fills
+COMPANION_MAS, COMPANION_PA_DEG = 400.0, 60.0  # separation; from north through east
+COMPANION_BRIGHTNESS = 0.05  # of the star's
 PUPIL_ELECTRONS = 100.0  # of an illuminated pixel in a pupil image
 
 _FIELD_PIXELS = 512  # side of the patch around a star: 3 arcsec
@@ -57,10 +67,17 @@ class StarField:
     brightness: float = 1.0
 
 
-def frame_shape(mode_or_shape: str | tuple[int, int], camera: int = 1) -> tuple[int, int]:
+# The star in each multiband field, against one of brightness 1.
+_BRIGHTNESS = {610.0: 0.6, 670.0: 0.9, 720.0: 1.0, 760.0: 0.8}
+_WHITE_NM = 720.0  # where no field says the wavelength
+
+
+def frame_shape(
+    mode_or_shape: str | tuple[int, int], camera: int = 1, day: str | None = None
+) -> tuple[int, int]:
     """[ny, nx] of a mode's frames, or the given shape. ValueError for no such mode or shape."""
     if isinstance(mode_or_shape, str):
-        return cameras.crop(mode_or_shape, camera).shape
+        return instrument_of(day).crop(mode_or_shape, camera).shape
     ny, nx = mode_or_shape
     if ny < 1 or nx < 1:
         raise ValueError(f"no frame of {ny} x {nx} pixels: expected 1 or more each way")
@@ -91,6 +108,8 @@ def sky_pool(
     readout: str = "FAST",
     frames: int | None = None,
     defocus_nm: float = 0.0,
+    day: str | None = None,
+    light: str = "sky",
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Frames of a star in a camera mode, or centred in frames of the shape (ny, nx).
@@ -98,8 +117,10 @@ def sky_pool(
     Four fields in MBI, three in MBI_REDUCED, an image of the pupil in PUPIL, one star in all
     other modes. frames: size of the pool, by default pool_frames. defocus_nm: how far the
     camera is out of focus, as the rms of the wavefront error that this is over a full pupil
-    (the Zernike polynomial Z4); a pupil image does not change with it. out: where to put the
-    pool, an array like the one returned.
+    (the Zernike polynomial Z4); a pupil image does not change with it. day: YYYY-MM-DD, whose
+    facts of the instrument are played; by default today. light: "sky", or "flat" (a lamp fills
+    the fields) or "dark" (the shutter is closed). out: where to put the pool, an array like
+    the one returned.
 
     Returns [P, ny, nx] in adu, C-contiguous. Integer types are rounded and clipped to their
     range; the 8-bit ones hold adu / 16. Complex frames hold the image in the real part and the
@@ -107,8 +128,9 @@ def sky_pool(
     cameras, dtypes.
     """
     pixel_type = stream_dtype(dtype)
-    shape = frame_shape(mode_or_shape, camera)
-    chip = cameras.detector(camera, readout)
+    instrument = instrument_of(day)
+    shape = frame_shape(mode_or_shape, camera, day)
+    chip = instrument.detector(camera, readout)
     n_frames = pool_frames(shape) if frames is None else frames
     random = np.random.default_rng([seed, camera])
     screen = _wavefront_screen(random)
@@ -116,9 +138,12 @@ def sky_pool(
     pool = np.empty((n_frames, *shape), pixel_type) if out is None else out
     for index in range(n_frames):
         drifted = np.roll(screen, index * _SCREEN_PIXELS // n_frames, axis=1)
-        light = _light(mode_or_shape, camera, shape, drifted, defocus_nm)
-        light += dark_e
-        adu = _expose(light, chip, random)
+        electrons = np.zeros(shape)
+        if light != "dark":
+            star = None if light == "flat" else _Star(drifted, defocus_nm)
+            _illuminate(electrons, mode_or_shape, camera, instrument, star)
+        electrons += dark_e
+        adu = _expose(electrons, chip, instrument.bias_adu, random)
         _store_adu(adu, pool[index])
     return pool
 
@@ -160,44 +185,62 @@ def frame_pool(
     *,
     readout: str = "FAST",
     defocus_nm: float = 0.0,
+    day: str | None = None,
 ) -> np.ndarray:
-    """The pool of a pattern, "sky" or "counter", with the default number of frames.
+    """The pool of a pattern (PATTERNS), with the default number of frames.
 
-    readout and defocus_nm are for the sky, as in sky_pool.
+    readout, defocus_nm and day are as in sky_pool, for all but "counter".
     """
-    if pattern == "sky":
-        return sky_pool(
-            mode_or_shape, camera, dtype, seed, readout=readout, defocus_nm=defocus_nm
-        )
     if pattern == "counter":
-        return counter_pool(frame_shape(mode_or_shape, camera), dtype)
-    raise ValueError(f"no pattern {pattern!r}: expected sky or counter")
+        return counter_pool(frame_shape(mode_or_shape, camera, day), dtype)
+    if pattern not in PATTERNS:
+        raise ValueError(f"no pattern {pattern!r}: expected one of {', '.join(PATTERNS)}")
+    return sky_pool(
+        mode_or_shape,
+        camera,
+        dtype,
+        seed,
+        readout=readout,
+        defocus_nm=defocus_nm,
+        day=day,
+        light=pattern,
+    )
 
 
-def star_fields(mode_or_shape: str | tuple[int, int], camera: int = 1) -> list[StarField]:
-    """Where the star falls on a frame, field by field; one in the middle but for MBI modes.
+def star_fields(
+    mode_or_shape: str | tuple[int, int], camera: int = 1, day: str | None = None
+) -> list[StarField]:
+    """Where the star falls on a frame, field by field; one in the middle but for the multiband
+    modes, whose fields are those of the instrument."""
+    return _star_fields(mode_or_shape, camera, instrument_of(day))
 
-    The MBI fields of 3 arcsec stand three in the row that MBI_REDUCED reads (760, 720, 670 nm)
-    and one, 610 nm, in the row that it leaves out, the lower rows for camera 1.
-    """
-    ny, nx = frame_shape(mode_or_shape, camera)
-    mode = mode_or_shape.upper() if isinstance(mode_or_shape, str) else ""
-    if mode not in ("MBI", "MBI_REDUCED"):
-        return [StarField((nx - 1) / 2, (ny - 1) / 2, cameras.WAVELENGTHS_NM["720"])]
-    frame = cameras.crop(mode, camera)
-    reduced = cameras.crop("MBI_REDUCED", camera)
-    whole = cameras.crop("MBI", camera)
-    row = (reduced.y0 + reduced.y1) / 2
-    other_row = whole.y0 + whole.y1 - row
-    columns = [whole.x0 + (whole.x1 - whole.x0) * k / 6 for k in (1, 3, 5)]
-    places = [("760", columns[0], row, 0.8), ("720", columns[1], row, 1.0)]
-    places.append(("670", columns[2], row, 0.9))
-    if mode == "MBI":
-        places.append(("610", columns[2], other_row, 0.6))
-    return [
-        StarField(x - frame.x0, y - frame.y0, cameras.WAVELENGTHS_NM[name], brightness)
-        for name, x, y, brightness in places
-    ]
+
+def _star_fields(
+    mode_or_shape: str | tuple[int, int], camera: int, instrument: Instrument
+) -> list[StarField]:
+    if isinstance(mode_or_shape, str):
+        mode, crop = mode_or_shape, instrument.crop(mode_or_shape, camera)
+    else:
+        ny, nx = mode_or_shape
+        mode, crop = "", Crop(0, nx - 1, 0, ny - 1)
+    found = []
+    for field in fields_of(instrument, mode, crop, camera):
+        if field.in_frame:
+            wavelength_nm = instrument.bands_nm.get(field.band, _WHITE_NM)
+            brightness = _BRIGHTNESS.get(wavelength_nm, 1.0) if field.band else 1.0
+            found.append(StarField(field.x, field.y, wavelength_nm, brightness))
+    return found
+
+
+def companion_offset(camera: int, day: str | None = None) -> tuple[float, float]:
+    """Pixels in x and y from the star to its companion on a camera, to half a pixel."""
+    return _companion_offset(camera, instrument_of(day))
+
+
+def _companion_offset(camera: int, instrument: Instrument) -> tuple[float, float]:
+    angle = math.radians(COMPANION_PA_DEG)
+    east_mas, north_mas = COMPANION_MAS * math.sin(angle), COMPANION_MAS * math.cos(angle)
+    return pixel_offset(instrument.geometry[camera], east_mas, north_mas)
 
 
 def _wavefront_screen(random: np.random.Generator) -> np.ndarray:
@@ -237,48 +280,74 @@ def _defocus(n: int) -> np.ndarray:
     return math.sqrt(3) * (2 * (axis[None, :] ** 2 + axis[:, None] ** 2) - 1)
 
 
-def _star_image(
-    screen: np.ndarray, wavelength_nm: float, scale_mas: float, defocus_nm: float = 0.0
-) -> np.ndarray:
-    """The star through the wavefront screen, [512, 512], its sum 1, centred on [256, 256]."""
-    n = _FIELD_PIXELS
-    # The Fourier transform of n pixels has lambda/D = n / pupil pixels.
-    lambda_over_d = wavelength_nm * 1e-9 / TELESCOPE_M / (scale_mas * _MILLIARCSEC)
-    n_pupil = round(n / lambda_over_d)
-    sample = np.arange(n_pupil) * _pupil_pixels_max() // n_pupil
-    path_nm = screen[np.ix_(sample, sample)]
-    if defocus_nm:
-        path_nm = path_nm + defocus_nm * _defocus(n_pupil)
-    phase = path_nm * (2 * np.pi / wavelength_nm)
-    field = np.zeros((n, n), np.complex128)
-    field[:n_pupil, :n_pupil] = _pupil(n_pupil) * np.exp(1j * phase)
-    image = np.abs(np.fft.fftshift(np.fft.fft2(field))) ** 2
-    return image / image.sum()
+@dataclass(frozen=True)
+class _Star:
+    """A star as it is seen in one frame: through this wavefront screen, so much defocused."""
+
+    screen: np.ndarray
+    defocus_nm: float = 0.0
+
+    def image(
+        self, wavelength_nm: float, scale_mas: float, shift: tuple[float, float] = (0.0, 0.0)
+    ) -> np.ndarray:
+        """[512, 512], its sum 1, centred on [256, 256] and so many pixels in x and y."""
+        n = _FIELD_PIXELS
+        # The Fourier transform of n pixels has lambda/D = n / pupil pixels.
+        lambda_over_d = wavelength_nm * 1e-9 / TELESCOPE_M / (scale_mas * _MILLIARCSEC)
+        n_pupil = round(n / lambda_over_d)
+        sample = np.arange(n_pupil) * _pupil_pixels_max() // n_pupil
+        path_nm = self.screen[np.ix_(sample, sample)]
+        if self.defocus_nm:
+            path_nm = path_nm + self.defocus_nm * _defocus(n_pupil)
+        phase = path_nm * (2 * np.pi / wavelength_nm)
+        ramp = np.arange(n_pupil) * (2 * np.pi / n)
+        phase = phase + shift[0] * ramp[None, :] + shift[1] * ramp[:, None]
+        field = np.zeros((n, n), np.complex128)
+        field[:n_pupil, :n_pupil] = _pupil(n_pupil) * np.exp(1j * phase)
+        image = np.abs(np.fft.fftshift(np.fft.fft2(field))) ** 2
+        return image / image.sum()
 
 
-def _light(
+def _illuminate(
+    electrons: np.ndarray,
     mode_or_shape: str | tuple[int, int],
     camera: int,
-    shape: tuple[int, int],
-    screen: np.ndarray,
-    defocus_nm: float,
-) -> np.ndarray:
-    """Mean electrons of each pixel of a frame, [ny, nx] float64."""
-    light = np.zeros(shape)
+    instrument: Instrument,
+    star: _Star | None,
+) -> None:
+    """Adds the mean electrons of each pixel to a frame; star None: a lamp fills the fields."""
+    ny, nx = electrons.shape
     if isinstance(mode_or_shape, str) and mode_or_shape.upper() == "PUPIL":
-        side = min(shape) * 9 // 10
-        pupil = _pupil(side) * PUPIL_ELECTRONS
-        _add_centred(light, pupil, (shape[1] - 1) / 2, (shape[0] - 1) / 2)
-        return light
-    scale_mas = cameras.PLATE_SCALE_MAS[camera]
-    side = min(_FIELD_PIXELS, round(cameras.MBI_FIELD_ARCSEC * 1e3 / scale_mas))
-    first = _FIELD_PIXELS // 2 - side // 2
-    cut = slice(first, first + side)
-    for star in star_fields(mode_or_shape, camera):
-        image = _star_image(screen, star.wavelength_nm, scale_mas, defocus_nm)[cut, cut]
-        electrons = image * (STAR_ELECTRONS * star.brightness) + FIELD_ELECTRONS
-        _add_centred(light, electrons, star.x, star.y)
-    return light
+        pupil = _pupil(min(ny, nx) * 9 // 10) * PUPIL_ELECTRONS
+        _add_centred(electrons, pupil, (nx - 1) / 2, (ny - 1) / 2)
+        return
+    scale_mas = abs(instrument.geometry[camera].scale_mas[0])
+    side = min(_FIELD_PIXELS, round(instrument.field_arcsec * 1e3 / scale_mas))
+    fields = _star_fields(mode_or_shape, camera, instrument)
+    if star is None:
+        for place in fields:
+            _add_centred(electrons, np.full((side, side), FLAT_ELECTRONS), place.x, place.y)
+        return
+    companion = _companion_offset(camera, instrument)
+    for place in fields:
+        patch = np.full((side, side), FIELD_ELECTRONS)
+        patch += _stars(star, place, scale_mas, companion, side)
+        _add_centred(electrons, patch, place.x, place.y)
+
+
+def _stars(
+    star: _Star, place: StarField, scale_mas: float, companion: tuple[float, float], side: int
+) -> np.ndarray:
+    """The star and its companion, [side, side], electrons, to be put on whole pixels: the
+    star's centre has the fraction of a pixel of its place, the companion is whole pixels away.
+    """
+    middle = _FIELD_PIXELS // 2 - side // 2
+    cut = slice(middle, middle + side)
+    x, y = place.x - round(place.x), place.y - round(place.y)
+    image = star.image(place.wavelength_nm, scale_mas, (x, y))
+    away = (round(companion[1]), round(companion[0]))
+    image = image + COMPANION_BRIGHTNESS * np.roll(image, away, (0, 1))
+    return image[cut, cut] * (STAR_ELECTRONS * place.brightness)
 
 
 def _add_centred(frame: np.ndarray, patch: np.ndarray, x: float, y: float) -> None:
@@ -293,14 +362,14 @@ def _add_centred(frame: np.ndarray, patch: np.ndarray, x: float, y: float) -> No
 
 
 def _expose(
-    light: np.ndarray, chip: cameras.Detector, random: np.random.Generator
+    light: np.ndarray, chip: Detector, bias_adu: float, random: np.random.Generator
 ) -> np.ndarray:
     """One exposure in adu, float32: photon noise, read noise, gain, bias."""
     adu = random.standard_normal(light.shape, np.float32)
     adu *= np.float32(chip.read_noise_e)
     adu += random.poisson(light)
     adu /= np.float32(chip.gain_e_per_adu)
-    adu += np.float32(cameras.BIAS_ADU)
+    adu += np.float32(bias_adu)
     return adu
 
 

@@ -36,6 +36,7 @@ class SkyOptions:
     camera: int
     dtype: str
     seed: int
+    day: str | None = None
 
     def empty_pool(self, memory: Any) -> np.ndarray:
         """A pool [P, ny, nx] in a buffer of pool_bytes."""
@@ -49,7 +50,7 @@ class SkyOptions:
 
     @property
     def _shape(self) -> tuple[int, int, int]:
-        shape = simulated_sky.frame_shape(self.mode_or_shape, self.camera)
+        shape = simulated_sky.frame_shape(self.mode_or_shape, self.camera, self.day)
         return (simulated_sky.pool_frames(shape), *shape)
 
 

@@ -109,10 +109,10 @@ def _rate(value: object) -> float:
 
 def mode_names(shape: tuple[int, int], cameras: Iterable[int]) -> list[str]:
     """Names of the camera modes whose crop has this shape [ny, nx] on one of the cameras."""
-    from vampires.cameras import MODES
+    from vampires.instrument.file import instrument_on
 
     return [
         mode.name
-        for mode in MODES.values()
+        for mode in instrument_on().modes.values()
         if any(mode.crops[camera].shape == shape for camera in cameras)
     ]

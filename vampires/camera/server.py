@@ -5,7 +5,9 @@ Threads, and who owns what:
 * the main thread owns the source and the stream; it alone configures, acquires and creates;
 * the control threads read the settings (immutable, replaced as a whole) and hand changes over
   in a queue, which the main thread is woken for; each waits for the answer to its own;
-* the status thread reads counters and writes the status file.
+* the status thread reads counters, writes the status file, and hands keywords of the
+  instrument's database that have changed to the next frame;
+* the database's values belong to whichever thread holds the lock of the stream's renewal.
 """
 
 from __future__ import annotations
@@ -18,16 +20,17 @@ import select
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from vampires.camera.control_socket import ANSWER_S, Answer, ControlServer, socket_path
-from vampires.camera.keywords import CameraIdentity, camera_keywords
+from vampires.camera.database import DatabaseValues
+from vampires.camera.keywords import CameraIdentity, camera_keywords, following_keywords
 from vampires.camera.settings import CameraLimits, CameraSettings, SettingRefused
 from vampires.camera.source import FrameSource, Keywords, KeywordValue, SourceError
-from vampires.cameras import Crop
 from vampires.closing import Closing
 from vampires.commands.common import StopEvent
+from vampires.instrument.cameras import Crop
 from vampires.keywords import encode_keyword
 from vampires.run_folder import RunFolder
 from vampires.stream import Stream, StreamError
@@ -188,6 +191,11 @@ class CameraServer:
         self._error = ""
         self._sink = _Sink()
         self._renewal = threading.Lock()  # held while the stream's file and ours may differ
+        # With that lock: what the database says, what of it the stream was given last, and the
+        # keywords that the source gives itself.
+        self._database = DatabaseValues(run_folder.shm_dir, options.name)
+        self._followed: Keywords = {}
+        self._own_names: set[str] = set()
         self._changes: queue.SimpleQueue[_Change] = queue.SimpleQueue()
         # Of the status thread, but that any other may put an empty one in its place.
         self._counts: collections.deque[tuple[float, int]] = collections.deque()
@@ -262,9 +270,15 @@ class CameraServer:
         """The stream as the settings want it: the same where its frames stay the same."""
         assert self._source is not None
         own = self._source.keywords()
-        polarimetry = own.get("U_FLCEN", ("", ""))[0] == "#TRUE#"
-        identity = replace(self._identity, polarimetry=polarimetry)
-        given: Keywords = {**camera_keywords(settings, identity), **own}
+        self._database.look()
+        described = camera_keywords(
+            settings,
+            self._identity,
+            instrument=self._source.instrument,
+            database=self._database.values,
+        )
+        given: Keywords = {**described, **own}
+        self._own_names, self._followed = set(own), self._following(settings)
         given["_MAQTIME"] = (0, "[us] acquisition time of the frame, Unix time")
         before = self._keywords_there()
         for name in before:
@@ -289,6 +303,27 @@ class CameraServer:
             stream.close()
         self._sink.stream = renewed
         self._say(f"{name}: {ny} x {nx} {dtype}, {settings.fps:.6g} Hz, ring of {ring} frames")
+
+    def _following(self, settings: CameraSettings) -> Keywords:
+        """The keywords that change when the database does."""
+        number, source = self._options.number, self._source
+        if number is None or source is None:
+            return {}
+        values = self._database.values
+        found = following_keywords(settings, number, source.instrument, values)
+        return {name: given for name, given in found.items() if name not in self._own_names}
+
+    def _follow_database(self) -> None:
+        """Keywords that follow from the database have its new values from the next frame on."""
+        with self._renewal:
+            settings = self._settings
+            if not self._database.look() or settings is None or self._sink.stream is None:
+                return
+            following = self._following(settings)
+            before, self._followed = self._followed, following
+            changed = {n: given for n, given in following.items() if before.get(n) != given}
+            if changed:
+                self._sink.add_pending(changed)
 
     def _keywords_there(self) -> Keywords:
         """Of the stream that is there, ours or left by one that failed."""
@@ -424,6 +459,7 @@ class CameraServer:
                 said_s, said = now_s, (counts, rate_hz)
                 self._sink.add_pending({RATE_KEYWORD: (rate_hz, "[Hz] measured frame rate")})
             self._mind_stream()
+            self._follow_database()
             if now_s - called_s > NOW_AND_THEN_S and not last:
                 called_s = now_s
                 self._now_and_then()

@@ -7,17 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vampires import cameras
-from vampires.cameras import Crop
+from vampires.instrument.cameras import Crop
+from vampires.instrument.facts import FULL, Instrument
+from vampires.instrument.file import instrument_on
 
 READOUT_MODES = ("FAST", "SLOW")
 DEFAULT_FPS = 30.0
 MAX_FPS = 1e5
 MAX_TINT_S = 1800.0
-# The highest documented rate, 506 Hz with the 536 rows of STANDARD, makes this long for a row;
-# SLOW takes as much longer as its jitter, which is two rows in both: 172.8 us to 7.2 us.
-ROW_S = {"FAST": 1 / 506.0 / 536, "SLOW": 1 / 506.0 / 536 * 172.8 / 7.2}
-MIN_TINT_S = {"FAST": 7.2e-6, "SLOW": 172.8e-6}
 
 _KINDS = {str: "text", bool: "true or false", int: "a whole number"}
 
@@ -195,19 +192,21 @@ class CameraLimits:
         return min(1 / fps, MAX_TINT_S)
 
 
-def science_camera(number: int) -> CameraLimits:
-    """vcam1 or vcam2: the ORCA-Quest."""
+def science_camera(number: int, instrument: Instrument | None = None) -> CameraLimits:
+    """vcam1 or vcam2: the ORCA-Quest. instrument: the facts that hold, by default today's."""
+    instrument = instrument or instrument_on()
+    modes, readouts = instrument.modes, instrument.readouts
     return CameraLimits(
-        sensor_shape=cameras.SENSOR_SHAPE,
-        modes={name: mode.crops[number] for name, mode in cameras.MODES.items()},
-        mode_fps={n: m.rate_hz for n, m in cameras.MODES.items() if m.rate_hz is not None},
+        sensor_shape=instrument.sensor_shape,
+        modes={name: mode.crops[number] for name, mode in modes.items()},
+        mode_fps={n: m.rate_hz for n, m in modes.items() if m.rate_hz is not None},
         readouts=READOUT_MODES,
-        row_s=ROW_S,
-        min_tint_s=MIN_TINT_S,
+        row_s={name: readout.row_s for name, readout in readouts.items()},
+        min_tint_s={name: readout.min_exposure_s for name, readout in readouts.items()},
     )
 
 
 def plain_camera(sensor_shape: tuple[int, int]) -> CameraLimits:
     """A camera of which nothing is known but its sensor, [ny, nx]: one mode, FULL."""
     ny, nx = sensor_shape
-    return CameraLimits(sensor_shape, {"FULL": Crop(0, nx - 1, 0, ny - 1)}, {})
+    return CameraLimits(sensor_shape, {FULL: Crop(0, nx - 1, 0, ny - 1)}, {})

@@ -14,6 +14,8 @@ import numpy as np
 
 from vampires.camera.settings import CameraLimits, CameraSettings
 from vampires.closing import Closing
+from vampires.instrument.facts import Instrument
+from vampires.instrument.file import instrument_on
 from vampires.stop_request import Stop
 
 KeywordValue = bool | int | float | str
@@ -60,6 +62,11 @@ class FrameSource(Closing):
     @abstractmethod
     def dtype(self) -> np.dtype:
         """Of the frames that configure() has prepared."""
+
+    @property
+    def instrument(self) -> Instrument:
+        """The facts of the instrument that its frames are taken with: those of today."""
+        return instrument_on()
 
     @abstractmethod
     def configure(self, wanted: CameraSettings) -> CameraSettings:

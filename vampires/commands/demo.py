@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from vampires.cameras import MODES
 from vampires.commands.common import CommandParser, UserError, number_in, user_errors
 from vampires.demo import CAMERAS, CUBE_SIZE, Demo, DemoError, shown, table
+from vampires.instrument.file import instrument_on
 
 PROG = "vampires-demo"
 EXIT_FAILED = 1
@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = CommandParser(PROG, DESCRIPTION, EXAMPLE)
     add = parser.add_argument
     add("--seconds", type=number_in(float, 0, above=True), default=10.0, help="time of logging")
-    add("--mode", type=str.upper, choices=sorted(MODES), default="MBI", help="crop")
+    modes = sorted(instrument_on().modes)
+    add("--mode", type=str.upper, choices=modes, default="MBI", help="crop")
     add("--fps", type=number_in(float, 0, above=True), default=57, help="frames/s a camera")
     add("--dir", default="./data", metavar="ROOT", help="files go to ROOT/YYYYMMDD/vcamN")
     args = parser.parse_args(argv)

@@ -13,7 +13,6 @@ from fractions import Fraction
 from typing import Any
 
 from vampires import framesim
-from vampires.cameras import MODES
 from vampires.commands.common import (
     CommandParser,
     UserError,
@@ -31,7 +30,8 @@ from vampires.framesim_focus import (
     FocusStage,
     fps_name,
 )
-from vampires.simulated_sky import STREAM_DTYPES
+from vampires.instrument.file import InstrumentError, instrument_of, instrument_on
+from vampires.simulated_sky import PATTERNS, STREAM_DTYPES
 
 PROG = "vampires-framesim"
 
@@ -62,11 +62,18 @@ def _rate(text: str) -> Fraction:
 
 
 def _mode(text: str) -> str:
-    if text.upper() not in MODES:
-        raise argparse.ArgumentTypeError(
-            f"no camera mode {text!r}: expected one of {', '.join(MODES)}"
-        )
-    return text.upper()
+    try:
+        return instrument_on().mode(text).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _day(text: str) -> str:
+    try:
+        instrument_of(text)
+    except (ValueError, InstrumentError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _focus_mm(text: str) -> float:
@@ -87,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("stream", metavar="STREAM", help="name; vcam2... simulates camera 2, others camera 1")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--mode", type=_mode, default="MBI", help=f"one of {', '.join(MODES)}")
+    modes = ", ".join(instrument_on().modes)
+    size.add_argument("--mode", type=_mode, default="MBI", help=f"one of {modes}")
     size.add_argument(
         "--shape",
         type=number_in(int, 1),
@@ -105,13 +113,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="end after the frames that are due within S seconds",
     )
-    add("--pattern", choices=["sky", "counter"], default="sky", help="stars, or cheap ramps")
+    add("--pattern", choices=PATTERNS, default="sky", help="counter: cheap ramps")
     add(
         "--flc-jitter-us",
         type=number_in(float, 0),
         default=0.0,
-        help="lengthens every other frame interval, as the liquid crystal does; the mean rate"
-        " falls to 1/(1/fps + jitter/2)",
+        help="half-width of the liquid crystal's switching: every other frame interval is"
+        " longer by twice that, and the mean rate falls to 1/(1/fps + jitter)",
     )
     add(
         "--jitter-us",
@@ -139,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_focus_mm,
         metavar="MM",
         help="where the stars are sharpest, with --focus; 0 if not given",
+    )
+    add(
+        "--day",
+        type=_day,
+        metavar="YYYY-MM-DD",
+        help="whose facts of the instrument are played, those of today if not given",
     )
     add("--seed", type=number_in(int, 0), default=0, help="of the noise and the jitter")
     add(
@@ -174,6 +188,7 @@ def _options(arguments: argparse.Namespace) -> framesim.CameraOptions:
         fps=arguments.fps,
         pattern=arguments.pattern,
         flc_jitter_us=arguments.flc_jitter_us,
+        day=arguments.day,
         jitter_us=arguments.jitter_us,
         exptime_s=arguments.exptime,
         seed=arguments.seed,

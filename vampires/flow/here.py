@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from vampires import logger_control as loggers
 from vampires import tmux
+from vampires.config import INSTRUMENT_VARIABLE
 from vampires.flow import pane
 from vampires.flow.parts import HEADER_SESSION, Part, parts_here
 from vampires.flow.supervisor import LOG_FILE, is_supervised, start_supervisor
 from vampires.flow.wishes import Wish, is_fresh, supervisor_state, wished_cameras, withdraw
 from vampires.fps import FPSError
 from vampires.fps_control import ActionFailed
+from vampires.instrument.file import own_file
 from vampires.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -87,9 +89,10 @@ def start_here(
 
 def check_mode(camera: CameraConfig, mode: str) -> None:
     """Raises StartFailed for one that the camera has not."""
-    from vampires.cameras import MODES
+    from vampires.instrument.facts import FULL
+    from vampires.instrument.file import instrument_on
 
-    modes = list(MODES) if camera.number else ["FULL"]
+    modes = list(instrument_on().modes) if camera.number else [FULL]
     if mode.upper() not in modes:
         raise StartFailed(
             f"{camera.name} has no mode {mode!r}: expected one of {', '.join(modes)}"
@@ -132,6 +135,9 @@ def _alone(run: RunFolder, camera: str) -> Iterator[None]:
 
 def _environment(config: Config, run: RunFolder) -> dict[str, str]:
     passed = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
+    instrument = own_file()
+    if instrument is not None:
+        passed[INSTRUMENT_VARIABLE] = os.fspath(instrument.absolute())
     return {
         **passed,
         "MILK_SHM_DIR": os.fspath(run.shm_dir.absolute()),

@@ -17,7 +17,7 @@ import numpy as np
 from vampires.camera.settings import DEFAULT_FPS, CameraLimits, CameraSettings, SettingRefused
 from vampires.camera.source import FrameSink, FrameSource, Keywords, SourceError
 from vampires.camera.sources import aravis
-from vampires.cameras import Crop
+from vampires.instrument.cameras import Crop
 from vampires.stop_request import Stop
 
 # Whole bytes for each pixel; packed ones (Mono12Packed, Mono12p) would have to be taken apart.

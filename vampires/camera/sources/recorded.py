@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vampires import cameras
 from vampires.camera.keywords import logical
 from vampires.camera.settings import (
     DEFAULT_FPS,
@@ -18,11 +17,12 @@ from vampires.camera.settings import (
     CameraSettings,
 )
 from vampires.camera.source import Keywords, KeywordValue, SourceError
-from vampires.cameras import Crop
 from vampires.cube_pixels import CubePixels
 from vampires.fits_cards import is_structural, keyword_dictionary
 from vampires.fits_hdus import FitsInvalid
 from vampires.header_cards import Cards, Value
+from vampires.instrument.cameras import CAMERAS, Crop
+from vampires.instrument.file import instrument_on
 from vampires.keywords import encode_keyword
 
 _SUFFIXES = (".fits", ".fits.fz")
@@ -111,13 +111,14 @@ def recorded_camera(
     rate.
     """
     number, crop = header_value(cards, "U_CAMERA"), _crop(cards, shape)
-    ny, nx = cameras.SENSOR_SHAPE
+    instrument = instrument_on()
+    ny, nx = instrument.sensor_shape
     sensor_shape = (max(ny, crop.y1 + 1), max(nx, crop.x1 + 1))
-    if type(number) is int and number in cameras.CAMERAS:
-        windows = {name: mode.crops[number] for name, mode in cameras.MODES.items()}
+    if type(number) is int and number in CAMERAS:
+        windows = {name: mode.crops[number] for name, mode in instrument.modes.items()}
         modes = [name for name, window in windows.items() if window == crop]
     else:
-        windows = dict.fromkeys(cameras.MODES, crop)
+        windows = dict.fromkeys(instrument.modes, crop)
         modes = [] if crop.x0 or crop.y0 else ["FULL"]
     limits = CameraLimits(sensor_shape, windows, {}, READOUT_MODES)
     rate, tint_s = fps or pace.rate_hz, _number(cards, "EXPTIME")

@@ -2,7 +2,7 @@
 
 Frames are those of vampires.framesim, each stamped with its number. With the external trigger
 they come at instants that all simulated cameras of the same rate have in common, and the
-liquid crystal lengthens every other interval.
+liquid crystal lengthens every other interval by twice its half-width.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 
 from vampires.camera.settings import CameraLimits, CameraSettings, plain_camera, science_camera
 from vampires.camera.source import FrameSink, FrameSource, Keywords, SourceError
-from vampires.cameras import MODES, detector
 from vampires.fps.errors import FPSError
 from vampires.framesim import CameraOptions, SimulatedCamera
 from vampires.framesim_focus import FocusOptions, FocusStage
+from vampires.instrument.facts import Instrument
+from vampires.instrument.file import instrument_of
 from vampires.stop_request import Stop
 
 DETECTOR_TEMPERATURE_K = 253.15
@@ -29,14 +30,18 @@ _MAX_FPS_DENOMINATOR = 1_000_000
 @dataclass(frozen=True)
 class SimOptions:
     """A simulated camera. number: 1 or 2 (ORCA-Quest), None: a sensor of its own, [ny, nx].
-    flc_jitter_us: of the liquid crystal, with the external trigger."""
+    flc_jitter_us: half-width of the liquid crystal's switching, with the external trigger;
+    None: that of the instrument, 0: the crystal is off. day: YYYY-MM-DD, whose facts of the
+    instrument are played; None: today. light: "sky", "flat" or "dark"."""
 
     name: str
     number: int | None = None
     sensor: tuple[int, int] = (1024, 1280)
-    flc_jitter_us: float = 500.0
+    flc_jitter_us: float | None = None
     seed: int = 0
     focus: bool = False
+    day: str | None = None
+    light: str = "sky"
 
 
 class SimSource(FrameSource):
@@ -47,8 +52,11 @@ class SimSource(FrameSource):
     ) -> None:
         self._options = options
         self._say = say
+        self._instrument = instrument_of(options.day)
         self._limits = (
-            science_camera(options.number) if options.number else plain_camera(options.sensor)
+            science_camera(options.number, self._instrument)
+            if options.number
+            else plain_camera(options.sensor)
         )
         self._camera: SimulatedCamera | None = None
         self._stage: FocusStage | None = None
@@ -58,6 +66,10 @@ class SimSource(FrameSource):
     @property
     def limits(self) -> CameraLimits:
         return self._limits
+
+    @property
+    def instrument(self) -> Instrument:
+        return self._instrument
 
     @property
     def dtype(self) -> np.dtype:
@@ -107,11 +119,11 @@ class SimSource(FrameSource):
         if self._options.number is None:
             name = "Simulated"
             return {"DETECTOR": (name, "name of the detector")}
-        flc_us = self._options.flc_jitter_us if self._triggered else 0.0
+        flc_us = self._half_width_us if self._triggered else 0.0
         return {
             "DET-TMP": (DETECTOR_TEMPERATURE_K, "[K] temperature of the detector"),
             "U_FLCEN": ("#TRUE#" if flc_us > 0 else "#FALSE#", "liquid crystal (FLC) enabled"),
-            "U_TRIGJT": (round(flc_us), "[us] jitter of the trigger"),
+            "U_TRIGJT": (round(flc_us), "[us] half-width of the trigger's jitter"),
         }
 
     def acquire(self, sink: FrameSink, stop: Stop) -> None:
@@ -124,23 +136,35 @@ class SimSource(FrameSource):
         self._camera = None
 
     def _camera_options(self, wanted: CameraSettings) -> CameraOptions:
-        named = wanted.mode in MODES and self._options.number is not None
+        named = wanted.mode in self._instrument.modes and self._options.number is not None
         number = self._options.number
         fps = Fraction(wanted.fps).limit_denominator(_MAX_FPS_DENOMINATOR)
-        jitter_us = detector(number, wanted.readout).frame_jitter_us if number else 0.0
-        starry = self._options.focus and wanted.mode != "PUPIL"
+        jitter_us = 0.0
+        if number:
+            jitter_us = self._instrument.readout(wanted.readout).frame_jitter_us
+        options = self._options
+        starry = options.focus and options.light == "sky" and wanted.mode != "PUPIL"
+        triggered = wanted.external_trigger
         return CameraOptions(
             stream=self._options.name,
             mode_or_shape=wanted.mode if named else wanted.shape,
             fps=fps,
-            flc_jitter_us=self._options.flc_jitter_us if wanted.external_trigger else 0.0,
-            jitter_us=jitter_us if not wanted.external_trigger else 0.0,
+            pattern=self._options.light,
+            flc_jitter_us=self._half_width_us if triggered else 0.0,
+            jitter_us=0.0 if triggered else jitter_us,
+            trigger_jitter_us=jitter_us if triggered else 0.0,
             exptime_s=wanted.tint_s,
             seed=self._options.seed,
             focus=FocusOptions() if starry else None,
             readout=wanted.readout,
             number=number or 1,
+            day=self._options.day,
         )
+
+    @property
+    def _half_width_us(self) -> float:
+        given = self._options.flc_jitter_us
+        return self._instrument.half_width_us if given is None else given
 
 
 def _same_frames(one: CameraOptions, other: CameraOptions) -> bool:
@@ -150,6 +174,7 @@ def _same_frames(one: CameraOptions, other: CameraOptions) -> bool:
             fps=Fraction(1),
             flc_jitter_us=0.0,
             jitter_us=0.0,
+            trigger_jitter_us=0.0,
             exptime_s=None,
             focus=options.focus and FocusOptions(),
         )
