@@ -33,7 +33,7 @@ def take_dark(
     period_s = 1 / settings["fps"] if settings else 0.0
     try:
         with Stream.open(name, directory=shm_dir) as stream:
-            mean = _mean(stream, frames, period_s + PATIENCE_S)
+            mean = mean_frame(stream, frames, period_s + PATIENCE_S)
             keywords = {
                 key: (value, stream.keywords.comment(key))
                 for key, value in stream.keywords.items()
@@ -47,7 +47,9 @@ def take_dark(
     return mean
 
 
-def _mean(stream: Stream, frames: int, timeout_s: float) -> np.ndarray:
+def mean_frame(stream: Stream, frames: int, timeout_s: float) -> np.ndarray:
+    """The mean of the next frames of a stream, [ny, nx] float32. timeout_s: for each frame.
+    Raises TimeoutError, StreamError."""
     total = np.zeros(stream.shape, np.float64)
     for _ in range(frames):
         frame, _info = stream.read(timeout_s)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vampires.commands.common import CommandParser, UserError, user_errors
+from vampires.commands.common import CommandParser, UserError, number_in, user_errors
 from vampires.config import (
     FILE_VARIABLE,
     PACKAGED_CONFIG,
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from vampires.config_models import Config
 
 PROG = "vampires"
+
+INSTRUMENT = "instrument"
+SUBJECTS = ("config", INSTRUMENT)
 
 DESCRIPTION = "Administration of the VAMPIRES data acquisition."
 
@@ -47,9 +50,18 @@ exit status: 0 valid; 2 not."""
 INIT_DESCRIPTION = """\
 Writes a configuration to start from, with explanations: the one that comes with the package."""
 
+FIT_DESCRIPTION = """\
+Measures where the stars of the multiband fields are, in the next frames of a stream or in a
+cube, and writes that to the file of the instrument's facts: it holds from the day of the
+frames on. What was there before stays in the file.
+
+exit status: 0 measured, and written; 2 not."""
+
 EXAMPLE = f"""\
   {PROG} config show
+  {PROG} config show instrument --date 2024-06-01
   {PROG} config check ./config.toml
+  {PROG} config fit vcam1
   {PROG} config init"""
 
 
@@ -70,6 +82,14 @@ def _parser() -> argparse.ArgumentParser:
         description=SHOW_DESCRIPTION,
         example=f"  {PROG} config show --json",
     )
+    show.add_argument(
+        "what",
+        nargs="?",
+        choices=SUBJECTS,
+        default=SUBJECTS[0],
+        help="the configuration, or the facts of the instrument",
+    )
+    show.add_argument("--date", metavar="YYYY-MM-DD", help="of the instrument (default: today)")
     show.add_argument("--json", action="store_true", help="as one JSON object")
     show.set_defaults(action=_show)
     check = actions.add_parser(
@@ -78,8 +98,30 @@ def _parser() -> argparse.ArgumentParser:
         description=CHECK_DESCRIPTION,
         example=f"  {PROG} config check ./config.toml",
     )
-    check.add_argument("file", nargs="?", metavar="FILE", help="(default: the one in use)")
+    check.add_argument(
+        "words",
+        nargs="*",
+        metavar="[instrument] [FILE]",
+        help="a configuration or, after the word instrument, a file of the instrument's facts "
+        "(default: the one in use)",
+    )
     check.set_defaults(action=_check)
+    fit = actions.add_parser(
+        "fit",
+        help="measure the multiband hotspots",
+        description=FIT_DESCRIPTION,
+        example=f"  {PROG} config fit vcam1\n  {PROG} config fit --dry-run CUBE.fits",
+    )
+    fit.add_argument("source", metavar="STREAM|FILE", help="vcam1 or vcam2, or a cube of one")
+    fit.add_argument(
+        "--frames", type=number_in(int, 1), default=50, help="frames whose mean is measured"
+    )
+    fit.add_argument(
+        "--output", metavar="FILE", help="(default: the one in use, else the user's)"
+    )
+    fit.add_argument("--dry-run", action="store_true", help="write nothing")
+    fit.add_argument("--json", action="store_true", help="as one JSON object")
+    fit.set_defaults(action=_fit)
     init = actions.add_parser(
         "init",
         help="a file to start from",
@@ -98,6 +140,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(args: argparse.Namespace) -> int:
+    if args.what == INSTRUMENT:
+        from vampires.commands.config_instrument import show
+
+        return show(args)
+    if args.date is not None:
+        raise UserError(f"--date goes with the instrument: {PROG} config show instrument")
     from vampires.toml_text import toml_text
 
     file = find_config()
@@ -122,7 +170,16 @@ def _why(file: Path) -> str:
 
 
 def _check(args: argparse.Namespace) -> int:
-    file = find_config() if args.file is None else Path(args.file)
+    words = list(args.words)
+    of_instrument = words[:1] == [INSTRUMENT]
+    named = [Path(word) for word in words[of_instrument:]]
+    if len(named) > 1:
+        raise UserError(f"found {len(named)} files, expected one (see {PROG} config --help)")
+    if of_instrument:
+        from vampires.commands.config_instrument import check
+
+        return check(named[0] if named else None)
+    file = named[0] if named else find_config()
     print(f"{file}: valid; {_contents(load_config(file))}")
     return 0
 
@@ -133,6 +190,15 @@ def _contents(config: Config) -> str:
         for name, camera in config.cameras.items()
     )
     return f"cameras: {cameras}"
+
+
+# fit --------------------------------------------------------------------------------------
+
+
+def _fit(args: argparse.Namespace) -> int:
+    from vampires.commands.config_instrument import fit
+
+    return fit(args)
 
 
 # init -------------------------------------------------------------------------------------

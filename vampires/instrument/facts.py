@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 from vampires.instrument.cameras import Crop, check_camera
 
@@ -74,7 +75,7 @@ class Instrument:
 
     sensor_shape: rows and columns. field_arcsec: side of a multiband field. bands_nm: centre
     of each. half_width_us: of the liquid crystal's switching, half of what it adds to every
-    other frame interval.
+    other frame interval. tables: all of it, as a file has it.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Instrument:
     geometry: Mapping[int, Geometry]
     modes: Mapping[str, Mode]
     polarimetry: Polarimetry
+    tables: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def mode(self, name: str) -> Mode:
         """The mode of that name, in any case. ValueError lists the modes there are."""

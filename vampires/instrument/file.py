@@ -170,6 +170,7 @@ def _instrument(values: Mapping[str, Any], state: DatedState) -> Instrument:
             table.polarimetry.tolerance_mm,
             table.polarimetry.stages_mm,
         ),
+        tables=values,
     )
 
 
@@ -179,7 +180,7 @@ def _readout(table: ReadoutTable) -> Readout:
         for camera, noise in zip(CAMERAS, (table.vcam1, table.vcam2), strict=True)
     }
     row_s = 1 / table.max_rate_hz / table.max_rate_rows
-    exposure_s = table.min_exposure_us / 1e6
+    exposure_s = table.min_exposure_us * 1e-6
     return Readout(table.frame_jitter_us, exposure_s, row_s, detectors, table.line_time_us)
 
 
