@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from vampires.header_rules import DATA_TYPES, header_faults
 from vampires.instrument.cameras import CAMERAS, Crop
 from vampires.instrument.coordinates import SUFFIXES
 from vampires.instrument.file import instrument_of, instrument_on
+from vampires.instrument.observing_mode import database_keywords
 from vampires.keywords import COMMENT_CHARS, NAME_CHARS, STRING_CHARS, encode_keyword
 
 FIRST_NS = 1_795_337_618_973_218_918
@@ -312,3 +315,21 @@ def offsets_mas(wcs: WCS, x: float, y: float) -> np.ndarray:
     degrees = np.array(wcs.wcs_pix2world([[x, y]], 0)[0])
     degrees[degrees > 180] -= 360
     return degrees * 3600e3
+
+
+# The manual
+
+
+def test_the_manual_names_every_keyword_of_a_cube_and_what_it_is_when_nothing_gives_it():
+    """docs/header.md: tables of keywords, sources, and values without a source."""
+    manual = (Path(__file__).parents[1] / "docs" / "header.md").read_text()
+    start = manual.index("## Each keyword")
+    section = manual[start : manual.index("\n## ", start + 1)]
+    rows = [line.split("|")[1:4] for line in section.splitlines() if line.startswith("| ")]
+    named = {word.strip(",") for keywords, *_ in rows for word in keywords.split()}
+    keywords = science_keywords(1, "MBI") | {"DET-TMP": (0.0, "")}
+    cards = as_cards(raw_header(keywords))
+    in_cubes = {re.sub(r"^(C.*\d|WCSNAME)[BCD]$", r"\1", name) for name in cards}
+    assert in_cubes <= named
+    silent = {name for names, _, silent in rows if silent.strip() for name in names.split()}
+    assert set(database_keywords(instrument_on(), "MBI", 1, {})) <= silent
