@@ -369,14 +369,14 @@ def test_redis_is_told_which_camera_is_being_logged(
         room.ok("preplog", "--yes", "-z", 50)
         redis.set(AIRMASS="1.5")
         service("--redis", redis.address)
-        wait_until(lambda: told() == [b"False", b"False"], told)
+        wait_until(lambda: told() == [b"#FALSE#", b"#FALSE#"], told)
         redis.client.hset("U_VLOG1", "comment", "of somebody else")
         room.ok("startlog", "-c", 1)
-        wait_until(lambda: told() == [b"True", b"False"], told)
+        wait_until(lambda: told() == [b"#TRUE#", b"#FALSE#"], told)
         room.ok("startlog", "-c", 2)
-        wait_until(lambda: told() == [b"True", b"True"], told)
+        wait_until(lambda: told() == [b"#TRUE#", b"#TRUE#"], told)
         room.ok("pauselog", "-c", 1)
-        wait_until(lambda: told() == [b"False", b"True"], told)
+        wait_until(lambda: told() == [b"#FALSE#", b"#TRUE#"], told)
         room.ok("pauselog", "-c", 2)
         assert redis.client.hget("U_VLOG1", "comment") == b"of somebody else"
         cubes = room.cubes("vcam1")
@@ -387,17 +387,17 @@ def test_redis_is_told_which_camera_is_being_logged(
 
 def test_the_state_of_a_logger_is_told_when_it_changes_and_every_ten_seconds(shm_dir):
     state = LoggingState({"vcam1": 1, "vcam2": 2}, shm_dir)
-    both = {"U_VLOG1": "False", "U_VLOG2": "False"}
+    both = {"U_VLOG1": False, "U_VLOG2": False}
     assert state.due(0.0) == both
     assert state.due(0.1) == both  # nobody was told
     for keyword in both:
-        state.told(keyword, "False", 0.1)
+        state.told(keyword, False, 0.1)
     assert state.due(10.0) == {}
-    state.told("U_VLOG2", "True", 5.0)
-    assert state.due(5.1) == {"U_VLOG2": "False"}
+    state.told("U_VLOG2", True, 5.0)
+    assert state.due(5.1) == {"U_VLOG2": False}
     assert state.due(10.1) == both
     (shm_dir / "streamFITSlog-vcam1.fps.shm").write_bytes(b"broken")
-    assert state.due(20.0) == {"U_VLOG2": "False"}
+    assert state.due(20.0) == {"U_VLOG2": False}
     assert "streamFITSlog-vcam1" in state.error
 
 
@@ -409,7 +409,7 @@ def test_a_state_that_redis_does_not_take_is_told_and_values_come_all_the_same(
     running = service("--redis", redis.address)
     running.wait_for("U_VLOG1 not set: WRONGTYPE")
     wait_for_card(shm_dir, "AIRMASS", 1.5)
-    wait_until(lambda: redis.client.hget("U_VLOG2", "value") == b"False", "U_VLOG2")
+    wait_until(lambda: redis.client.hget("U_VLOG2", "value") == b"#FALSE#", "U_VLOG2")
 
 
 # -- the command ------------------------------------------------------------------------------

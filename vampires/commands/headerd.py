@@ -33,7 +33,7 @@ take them into each cube. Without STREAM: for the logged cameras that the config
 this machine; its table [header] says the rest, and the options are stronger.
 
 Redis may be down, slow, or hold nonsense: the last good values stay, and the header says how
-old they are. Redis is told which camera is being logged (U_VLOG1, U_VLOG2). Ctrl-C or SIGTERM
+old they are. U_VLOG1 and U_VLOG2 of Redis say which camera is being logged. Ctrl-C or SIGTERM
 ends it."""
 
 EXAMPLE = f"""\

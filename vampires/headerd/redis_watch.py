@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from vampires.closing import Closing
 from vampires.headerd.keyword_values import redis_keywords, value_of_text
-from vampires.headerd.logging_state import LoggingState
+from vampires.headerd.logging_state import LoggingState, database_text
 from vampires.headerd.options import HeaderOptions
 from vampires.headerd.redis_client import Answer, RedisClient, RedisFailed
 from vampires.keywords import KeywordValue
@@ -34,7 +34,7 @@ class RedisNews:
     attempts: int = 0
     error: str = ""
     not_told: str = ""
-    told: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, bool] = field(default_factory=dict)
 
     def age_s(self, now_s: float) -> float | None:
         """Seconds since the last good answer; None: there was none."""
@@ -85,11 +85,12 @@ class RedisWatch(Closing):
 
     def _answered(self, known: RedisNews, client: RedisClient) -> RedisNews:
         due = self._loggers.due(time.monotonic())
-        answer = client.ask(redis_keywords(), due)
+        texts = {name: database_text(saving) for name, saving in due.items()}
+        answer = client.ask(redis_keywords(), texts)
         now_s = time.monotonic()
-        told = {name: value for name, value in due.items() if name not in answer.not_set}
-        for keyword, value in told.items():
-            self._loggers.told(keyword, value, now_s)
+        told = {name: saving for name, saving in due.items() if name not in answer.not_set}
+        for keyword, saving in told.items():
+            self._loggers.told(keyword, saving, now_s)
         not_told = [f"{name} not set: {why}" for name, why in answer.not_set.items()]
         values, refused = sorted_out(answer)
         return replace(

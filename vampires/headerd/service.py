@@ -108,7 +108,7 @@ class HeaderService(Closing):
             "refused_keywords": list(facts.refused)[:_MOST_NAMED],
             "redis": self._options.redis_name or None,
             "redis_age_s": None if age_s is None else round(age_s, 3),
-            "logging": {name: value == "True" for name, value in news.told.items()},
+            "logging": dict(news.told),
             "error": next(filter(None, faults), ""),
         }
 
