@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,27 @@ def test_each_value_is_set_and_shown(cameras: CameraProcesses, type_in: Run) -> 
     assert cam.get_external_trigger() is False
 
 
+def test_observers_type_the_words_they_know(cameras: CameraProcesses, type_in: Run) -> None:
+    cam = cameras.start("vcam1")
+    here = ("-c", "1")
+    for mode in ("standard", "Mbi_Reduced", "mbi"):
+        ok(type_in("set_crop", *here, mode))
+        assert cam.get_camera_mode() == mode.upper()
+    for readout in ("slow", "Fast", "SLOW"):
+        said = ok(type_in("set_readout", *here, readout))
+        assert cam.get_readout_mode() == readout.upper()
+        assert ok(type_in("get_readout", *here)) == said
+    for on, off in (("enable", "disable"), ("true", "false"), ("External", "INTERNAL")):
+        for word, expected in ((on, True), (off, False)):
+            ok(type_in("set_trigger", *here, word))
+            assert cam.get_external_trigger() is expected
+
+
+def test_the_commands_are_installed_under_each_name() -> None:
+    installed = entry_points(group="console_scripts")
+    assert {installed[name].load() for name in COMMANDS} == set(COMMANDS.values())
+
+
 def test_json_has_all_that_is_set(cameras: CameraProcesses, type_in: Run) -> None:
     cam = cameras.start("vcam1")
     for words in (("set_tint", "0.002"), ("get_tint",), ("get_crop",)):
@@ -131,7 +153,7 @@ def test_a_camera_that_does_not_run_is_told(cameras: CameraProcesses, type_in: R
         (("set_tint", "1", "2"), "set_tint: found '1 2', expected one number"),
         (("set_fps",), "set_fps: the following arguments are required: VALUE"),
         (("set_readout_mode", "medium"), "found 'medium', expected FAST or SLOW"),
-        (("set_trigger", "maybe"), "found 'maybe', expected on or off"),
+        (("set_trigger", "maybe"), "found 'maybe', expected enable or disable"),
         (("set_crop", "1", "2", "3"), "expected a camera mode such as MBI, or four whole"),
         (("set_crop", "1", "2", "3", "x"), "found '1 2 3 x'"),
         (("set_crop", "7"), "found '7', expected a camera mode"),

@@ -1,5 +1,6 @@
 """set_crop, get_crop, set_tint, get_tint, set_fps, get_fps, set_readout_mode, get_readout_mode,
-set_trigger, get_trigger: what is set of the running cameras, from any machine."""
+set_readout, get_readout (the same), set_trigger, get_trigger: what is set of the running
+cameras, from any machine."""
 
 from __future__ import annotations
 
@@ -22,6 +23,11 @@ from vampires.commands.common import UserError
 
 if TYPE_CHECKING:
     from vampires.config_models import CameraConfig
+
+SWITCH_WORDS = {
+    **dict.fromkeys(("enable", "on", "true", "external", "1"), True),
+    **dict.fromkeys(("disable", "off", "false", "internal", "0"), False),
+}
 
 EXIT = """
 exit status: 0 done; 1 a camera refused or does not run, with the reason; 2 wrong usage or
@@ -51,11 +57,13 @@ def _one_number(words: Sequence[str]) -> float:
 
 
 def _switch(words: Sequence[str]) -> bool:
-    known = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
     text = " ".join(words).lower()
-    if text not in known:
-        raise UserError(f"found {text!r}, expected on or off")
-    return known[text]
+    if text not in SWITCH_WORDS:
+        raise UserError(
+            f"found {text!r}, expected enable or disable (also on or off, true or false, "
+            "external or internal)"
+        )
+    return SWITCH_WORDS[text]
 
 
 def _readout(words: Sequence[str]) -> str:
@@ -97,8 +105,8 @@ SETTINGS = {
         _crop,
         _shown_crop,
         "The window of the sensor: a camera mode, with its usual rate, or first and last\n"
-        "column and first and last row, counted from 0. The stream is made anew; loggers\n"
-        "and links follow.",
+        "column and first and last row, counted from 0. Case does not matter. The stream is\n"
+        "re-created; loggers and links follow.",
     ),
     "tint": Setting(
         "exposure time",
@@ -125,18 +133,20 @@ SETTINGS = {
         "SLOW",
         _readout,
         lambda now: f"{now['readout']}, {now['fps']:.6g} Hz",
-        "The readout mode: FAST, or SLOW with less noise; a rate it cannot have is lowered.",
+        "The readout mode: FAST, or SLOW with less noise; a rate it cannot have is lowered.\n"
+        "set_readout and set_readout_mode are the same command.",
     ),
     "trigger": Setting(
         "external trigger",
         "trigger",
-        "on or off",
-        "on",
+        "enable or disable (also on or off, true or false, external or internal)",
+        "enable",
         _switch,
         lambda now: "on" if now["external_trigger"] else "off",
         "The external trigger, which has both cameras take their frames together.",
     ),
 }
+SETTINGS["readout"] = SETTINGS["readout_mode"]
 
 
 def _run(prog: str, setting: Setting, argv: Sequence[str] | None, *, setting_it: bool) -> int:
@@ -228,6 +238,8 @@ set_fps = _command("set_fps", "fps", setting_it=True)
 get_fps = _command("get_fps", "fps", setting_it=False)
 set_readout_mode = _command("set_readout_mode", "readout_mode", setting_it=True)
 get_readout_mode = _command("get_readout_mode", "readout_mode", setting_it=False)
+set_readout = _command("set_readout", "readout", setting_it=True)
+get_readout = _command("get_readout", "readout", setting_it=False)
 set_trigger = _command("set_trigger", "trigger", setting_it=True)
 get_trigger = _command("get_trigger", "trigger", setting_it=False)
 
