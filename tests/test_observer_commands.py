@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from astropy.io import fits
 from control_room import RATE_HZ, ControlRoom, control_room, path_without, tmux_sessions
 from fps_makers import copy_golden, seem_running
 from fps_terminal import Terminal, colour_of, terminal
@@ -34,7 +35,7 @@ from vampires.instrument.file import instrument_on
 from vampires.log_directory import DirectoryRefused, check_directory, parse_directory
 from vampires.stream import Stream
 
-COMMANDS = ("preplog", "startlog", "pauselog", "stoplog", "datatype", "logstatus")
+COMMANDS = ("preplog", "startlog", "pauselog", "stoplog", "datatype", "object", "logstatus")
 BOTH = ("vcam1", "vcam2")
 HEAVY = ("numpy", "astropy", "pydantic", "textual", "vampires._core")
 
@@ -603,6 +604,63 @@ def test_a_wrong_data_type_lists_the_right_ones(
         assert call("datatype", given) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert f"no data type {given!r}, expected one of ACQUISITION BIAS" in line
+
+
+def test_the_data_type_is_shown(room: ControlRoom, capsys: pytest.CaptureFixture[str]) -> None:
+    room.add_camera("vcam1")
+    room.add_camera("vcam2", keywords={"A": (1, "")})
+    assert call("datatype") == 0
+    assert capsys.readouterr().out == "vcam1: DATA-TYP TEST\nvcam2: DATA-TYP (none)\n"
+    answers = room.answers("datatype")
+    assert answers["vcam1"] == {"camera": "vcam1", "error": "", "now": "TEST"}
+    assert answers["vcam2"] == {"camera": "vcam2", "error": "", "now": ""}
+    assert room.answers("datatype", "dark", "-c", 1)["vcam1"]["before"] == "TEST"
+    assert room.answers("datatype")["vcam1"]["now"] == "DARK"
+
+
+def test_the_target_is_set_and_shown(room: ControlRoom) -> None:
+    room.add_camera("vcam1")
+    room.add_camera("vcam2", keywords={"OBJECT": ("scexao", "as the camera says")})
+    room.trigger(rate_hz=1000)
+    assert room.answers("object")["vcam1"]["now"] == ""
+    assert room.answers("object")["vcam2"]["now"] == "scexao"
+    for typed, name in ((("HD", "12345"), "HD 12345"), (("  AB   Aur ",), "AB Aur")):
+        for answer in room.answers("object", *typed).values():
+            assert (answer["error"], answer["now"]) == ("", name)
+        for camera in BOTH:
+            with Stream.open(camera) as stream:
+                assert stream.keywords["OBJECT"] == name
+    assert room.ok("object", "a" * 15) == "".join(
+        f"{camera}: OBJECT AB Aur -> {'a' * 15}\n" for camera in BOTH
+    )
+    comments = [Stream.open(camera).keywords.comment("OBJECT") for camera in BOTH]
+    assert comments == ["name of the target", "as the camera says"]
+    room.ok("object", "-c", 2, "vega")
+    assert [a["now"] for a in room.answers("object").values()] == ["a" * 15, "vega"]
+
+
+@pytest.mark.parametrize("name", ["a" * 16, "\N{GREEK SMALL LETTER ALPHA} Cen", " ", "a\nb\0"])
+def test_a_name_that_no_stream_holds_is_refused(
+    room: ControlRoom, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    room.add_cameras()
+    assert call("object", name) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert repr(" ".join(name.split())) in line
+    assert "OBJECT" not in room.cameras["vcam1"].stream.keywords
+
+
+def test_the_target_is_in_the_cubes_that_begin_from_then_on(ready: ControlRoom) -> None:
+    for name in ("HD 1", "HD 2"):
+        ready.ok("object", name)
+        ready.ok("startlog")
+        ready.wait_frames(3)
+        ready.ok("pauselog")
+    names = [fits.getheader(cube.path)["OBJECT"] for cube in ready.cubes()]
+    assert names == sorted(names)
+    assert set(names) == {"HD 1", "HD 2"}
 
 
 def test_a_stream_without_room_for_the_data_type_is_told(

@@ -18,7 +18,7 @@ from ssh_server import SshServer, free_port, ssh_server
 from vampires.toml_text import toml_text
 
 BOTH = ("vcam1", "vcam2")
-COMMANDS = ("preplog", "startlog", "pauselog", "stoplog", "datatype", "logstatus")
+COMMANDS = ("preplog", "startlog", "pauselog", "stoplog", "datatype", "object", "logstatus")
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +161,22 @@ def test_cameras_of_two_machines_act_together(apart: ControlRoom) -> None:
     began = apart.answers("startlog", "--pre", "0.2")
     assert began["vcam1"]["first_cnt0"] == began["vcam2"]["first_cnt0"]
     assert apart.ok("stoplog", "--kill").count("the logger is removed") == 2
+
+
+def test_data_type_and_target_are_set_and_shown_wherever_the_cameras_are(
+    apart: ControlRoom,
+) -> None:
+    for camera in BOTH:
+        apart.ok("datatype", "dark", "-c", camera)
+        apart.ok("object", "HD", "12345", "-c", camera)
+    for command, value in (("datatype", "DARK"), ("object", "HD 12345")):
+        answers = apart.answers(command)
+        assert [answers[camera]["now"] for camera in BOTH] == [value] * 2
+    assert apart.cameras["vcam2"].stream.keywords["OBJECT"] == "HD 12345"
+    answers = apart.answers("object", "AB Aur")
+    assert {(a["before"], a["now"]) for a in answers.values()} == {("HD 12345", "AB Aur")}
+    said = apart.ok("object").splitlines()
+    assert sorted(said) == ["far: vcam2: OBJECT AB Aur", "here: vcam1: OBJECT AB Aur"]
 
 
 def test_a_machine_that_is_down_does_not_stop_the_others(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 DATA_TYPE_KEYWORD = "DATA-TYP"
 DATA_TYPE_COMMENT = "type of the data"
+OBJECT_KEYWORD = "OBJECT"
+OBJECT_COMMENT = "name of the target"
 # The rate that was set; the one the camera measured, for cameras that have only that.
 RATE_KEYWORDS = ("FRATE", "MFRATE")
 MEASURING_S = 0.4

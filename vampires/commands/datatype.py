@@ -7,34 +7,37 @@ import sys
 from collections.abc import Sequence
 
 from vampires.commands.cameras import (
-    Answer,
-    Job,
     chosen_cameras,
-    exit_status,
     observer_command,
     observer_parser,
     run_on_machines,
-    tell_error,
 )
 from vampires.commands.common import UserError
+from vampires.commands.stream_keyword import DATA_TYPE, keyword_job
 
 PROG = "vampires_datatype"
 
 DESCRIPTION = """\
 Sets the keyword DATA-TYP of the cameras' streams, which the files that begin from now on have
-in their headers. The rest of the keywords stays as the camera writes it.
+in their headers; without TYPE shows it. The rest of the keywords stays as the camera writes it.
 
-exit status: 0 set; 1 not for a camera, standard error says why; 2 wrong usage or
+exit status: 0 set or shown; 1 not for a camera, standard error says why; 2 wrong usage or
 configuration."""
 
 EXAMPLE = f"""\
   {PROG} DARK
-  {PROG} -c 1 flat"""
+  {PROG} -c 1 flat
+  {PROG}                     shows what it is"""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = observer_parser(PROG, DESCRIPTION, EXAMPLE)
-    parser.add_argument("type", metavar="TYPE", help="in any case; a wrong one lists them all")
+    parser.add_argument(
+        "type",
+        metavar="TYPE",
+        nargs="?",
+        help="in any case; a wrong one lists them all (default: show what it is)",
+    )
     return parser
 
 
@@ -45,17 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vampires.config import load_config
 
     config = load_config()
+    data_type = args.type
     try:
-        data_type = checked_type(args.type, config.logging.data_types)
+        if data_type is not None:
+            data_type = checked_type(data_type, config.logging.data_types)
     except ValueError as error:
         raise UserError(str(error)) from None
-    job = Job(
-        PROG,
-        [data_type],
-        act=lambda config, cameras: [set_data_type(c.name, data_type) for c in cameras],
-        tell=_tell,
-        status=exit_status,
-    )
+    job = keyword_job(PROG, DATA_TYPE, data_type)
     return run_on_machines(job, args, config, chosen_cameras(config, args.camera))
 
 
@@ -65,41 +64,6 @@ def checked_type(text: str, known: Sequence[str]) -> str:
     if data_type not in known:
         raise ValueError(f"no data type {text!r}, expected one of {' '.join(known)}")
     return data_type
-
-
-def set_data_type(stream: str, data_type: str) -> Answer:
-    """Sets DATA-TYP of one stream."""
-    from vampires.stream import Stream, StreamError
-    from vampires.stream_facts import DATA_TYPE_COMMENT, DATA_TYPE_KEYWORD
-
-    answer: Answer = {"camera": stream, "error": "", "before": "", "now": data_type}
-    try:
-        with Stream.open(stream) as opened:
-            before = opened.keywords.get(DATA_TYPE_KEYWORD)
-            if before is None:
-                opened.keywords[DATA_TYPE_KEYWORD] = (data_type, DATA_TYPE_COMMENT)
-            else:
-                answer["before"] = str(before).strip()
-                opened.keywords[DATA_TYPE_KEYWORD] = data_type
-    except (StreamError, OSError) as error:
-        answer["error"] = str(error)
-    except ValueError:
-        answer["error"] = (
-            f"the stream {stream} has no keyword {DATA_TYPE_KEYWORD} and no room for another; "
-            "let the camera create its stream with it"
-        )
-    return answer
-
-
-def _tell(answers: Sequence[Answer]) -> None:
-    for answer in answers:
-        if answer["error"]:
-            tell_error(PROG, answer)
-        elif answer["before"] == answer["now"]:
-            print(f"{answer['camera']}: DATA-TYP is {answer['now']} already")
-        else:
-            before = answer["before"] or "(none)"
-            print(f"{answer['camera']}: DATA-TYP {before} -> {answer['now']}")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from vampires.commands.cube_options import (
     MAX_CUBES,
     whole_number,
 )
-from vampires.commands.datatype import checked_type, set_data_type
+from vampires.commands.datatype import checked_type
 from vampires.commands.questions import Questions
+from vampires.commands.stream_keyword import DATA_TYPE, set_keyword
 from vampires.cube_length import proposed_length
 from vampires.disk_room import RoomLevel, bytes_text, disk_room, duration, room_level, room_text
 from vampires.fps import FPSError, FPSNotFound, fps_directory
@@ -282,7 +283,7 @@ class _Preparation:
         def prepare(stream: str) -> None:
             loggers.prepare(stream, options[stream])
             if self._data_type:
-                error = set_data_type(stream, self._data_type)["error"]
+                error = set_keyword(stream, DATA_TYPE, self._data_type)["error"]
                 if error:
                     raise FPSError(error)
 
