@@ -137,7 +137,7 @@ def test_startlog_to_first_frame(
 ) -> None:
     """From typing startlog to the acquisition of the first frame, both cameras, ten times."""
     two_cameras("--mode", "STANDARD", "--fps", 200)
-    observer.types("vampires_preplog", "--yes", "-z", 100)
+    observer.types("vampires_preplog", "--yes", "-n", 100)
     waits = []
     for _ in range(10):
         typed_ns = time.time_ns()
@@ -192,7 +192,7 @@ def test_pauselog_to_names(
 ) -> None:
     """From typing pauselog to its end, when the truncated cubes have their names."""
     two_cameras("--mode", "MBI", "--fps", 57)
-    observer.types("vampires_preplog", "--yes", "-z", 250)
+    observer.types("vampires_preplog", "--yes", "-n", 250)
     waits = []
     for _ in range(5):
         observer.types("vampires_startlog")

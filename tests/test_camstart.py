@@ -62,7 +62,7 @@ def test_a_camera_runs_with_prompt_and_logger_until_it_is_stopped(room: FlowRoom
 
 def test_the_pages_logging_session_works_after_camstart(room: FlowRoom) -> None:
     room.ok("camstart", "vcam1", "vcam2")
-    room.ok("vampires_preplog", "--yes", "-z", "20")
+    room.ok("vampires_preplog", "--yes", "-n", "20")
     room.ok("vampires_startlog")
     room.wait(lambda: room.logger().frames > 30, "frames saved")
     room.ok("vampires_pauselog", "--wait")

@@ -276,7 +276,7 @@ def check_dark(flow: Flow) -> None:
 def log_with_a_crop(flow: Flow) -> dict[str, Any]:
     """Logs both cameras, which are given another crop meanwhile; what pauselog says of each."""
     sonne = flow.sonne
-    sonne.run("vampires_preplog", "--yes", "-z", 40)
+    sonne.run("vampires_preplog", "--yes", "-n", 40)
     sonne.run("vampires_startlog")
     for name in CAMERAS:
         flow.wait(lambda name=name: flow.logger(name).frames > 50, f"{name} is saved")
@@ -404,7 +404,7 @@ def test_a_cut_cable_costs_the_cubes_nothing_and_the_links_come_back(flow: Flow)
     needs_a_network(flow)
     configure(flow)
     flow.sonne.run("camstart", "vcam1")
-    flow.sonne.run("vampires_startlog", "-c", "1", "-z", 100)
+    flow.sonne.run("vampires_startlog", "-c", "1", "-n", 100)
     flow.wait_logged(20)
     check_far_streams(flow, "ONEARC", ("vcam1",))
     before = flow.status(flow.scexao6, "vcam1_tcp")
@@ -464,7 +464,7 @@ def test_whatever_redis_does_frames_are_logged(flow: Flow, redis: RedisServer) -
     configure(flow, redis=redis)
     redis.kill()
     flow.sonne.run("camstart", "vcam1")
-    flow.sonne.run("vampires_startlog", "-c", "1", "-z", 50)
+    flow.sonne.run("vampires_startlog", "-c", "1", "-n", 50)
     wait_header(flow, lambda now: now["state"] == "no redis" and now["error"], "it is down")
     assert "no redis" in flow.sonne.run("camstatus").stdout
     flow.wait_logged(60)

@@ -366,7 +366,7 @@ def test_redis_is_told_which_camera_is_being_logged(
     with control_room(shm_dir, start_command, monkeypatch) as room:
         room.add_cameras()
         room.trigger()
-        room.ok("preplog", "--yes", "-z", 50)
+        room.ok("preplog", "--yes", "-n", 50)
         redis.set(AIRMASS="1.5")
         service("--redis", redis.address)
         wait_until(lambda: told() == [b"#FALSE#", b"#FALSE#"], told)

@@ -53,7 +53,7 @@ def ready(room: ControlRoom) -> ControlRoom:
     """Both cameras take frames together, and their loggers are ready."""
     room.add_cameras()
     room.trigger()
-    room.ok("preplog", "--yes", "-z", 50)
+    room.ok("preplog", "--yes", "-n", 50)
     return room
 
 
@@ -75,7 +75,7 @@ def test_a_night_from_preplog_to_kill(room: ControlRoom) -> None:
     room.add_cameras()
     room.trigger()
     assert room.run("logstatus").returncode == 1
-    said = room.ok("preplog", "--yes", "-z", 50)
+    said = room.ok("preplog", "--yes", "-n", 50)
     assert 'FPS_FILTSTRING_NAME="streamFITSlog-vcam" milk-fpsCTRL' in said
     assert room.ok("logstatus").count("idle") == 2
 
@@ -86,7 +86,7 @@ def test_a_night_from_preplog_to_kill(room: ControlRoom) -> None:
     assert all(file in said for name in BOTH for file in room.files(name))
     cut = len(room.files())
 
-    room.ok("startlog", "-z", 20)
+    room.ok("startlog", "-n", 20)
     room.wait_frames(25)
     room.ok("pauselog", "--wait")
     whole = len(room.files())
@@ -125,7 +125,8 @@ def test_what_was_saved_is_told(ready: ControlRoom) -> None:
 
 
 def test_a_number_of_cubes_ends_saving_by_itself(ready: ControlRoom) -> None:
-    ready.ok("startlog", "-z", 10, "-n", 3)
+    said = ready.ok("startlog", "-n", 10, "-z", 3)
+    assert said.splitlines()[-1] == "10 frames a cube, 3 cubes"
     ready.wait(lambda: not any(ready.look(name).saving for name in BOTH), "the end")
     said = ready.ok("pauselog")
     assert said.count("was not being saved; before: 30 frames") == 2
@@ -161,7 +162,7 @@ def test_what_the_ring_does_not_reach_is_told(room: ControlRoom) -> None:
     for name in BOTH:
         room.add_camera(name, ring=64)
     room.trigger()
-    room.ok("preplog", "--yes", "-z", 50)
+    room.ok("preplog", "--yes", "-n", 50)
     room.wait(lambda: room.look().newest_cnt0 > 100, "frames")
     done = room.run("startlog", "--pre", 30)
     assert done.returncode == 0
@@ -174,7 +175,7 @@ def test_what_the_ring_does_not_reach_is_told(room: ControlRoom) -> None:
 
 def test_without_frames_the_loggers_wait_for_them(room: ControlRoom) -> None:
     room.add_cameras()
-    room.ok("preplog", "--yes", "-z", 5)
+    room.ok("preplog", "--yes", "-n", 5)
     said = room.ok("startlog")
     assert said.count("armed, waiting for frames") == 2
     for camera in room.cameras.values():
@@ -234,7 +235,7 @@ def test_prepared_already(ready: ControlRoom) -> None:
     pid = FPS.open("streamFITSlog-vcam1").header().runpid
     ready.ok("startlog")
     other = ready.folder / "other"
-    done = ready.run("preplog", "--yes", "-z", 30, "--dir", other)
+    done = ready.run("preplog", "--yes", "-n", 30, "--dir", other)
     assert done.returncode == 0
     assert "vcam1 is being saved: new values count from its next cube on" in done.stdout
     ready.wait(lambda: list(other.rglob("vcam1_*.fits")), "a cube in the other directory")
@@ -453,7 +454,7 @@ def together(room: ControlRoom, *command: str) -> list[subprocess.CompletedProce
 def test_two_people_prepare_at_once(room: ControlRoom) -> None:
     room.add_cameras()
     room.trigger()
-    one, two = together(room, "preplog", "--yes", "-z", "50")
+    one, two = together(room, "preplog", "--yes", "-n", "50")
     assert (one.returncode, two.returncode) == (0, 0), (one, two)
     assert len(tmux_sessions()) == 2
     # What is stopped stays so: the start was not typed twice.
@@ -750,7 +751,7 @@ def test_questions_that_are_ended_change_nothing(
 def test_cubes_above_two_gigabytes_are_warned_of(room: ControlRoom, window: Terminal) -> None:
     for name, shape in (("vcam1", (1096, 2236)), ("vcam2", (1096, 2240))):
         room.add_camera(name, shape=shape, ring=2, keywords={"FRATE": (57.0, "")})
-    window.start(typed("preplog", "-n", "0", "--archive", "--type", "dark", "-c", "1,2"))
+    window.start(typed("preplog", "-z", "0", "--archive", "--type", "dark", "-c", "1,2"))
     window.wait_for("vcam1: 2236 x 1096 uint16 (MBI), 57.00 Hz", "frames per cube [250]:")
     window.type("2000")
     window.press("Enter")
@@ -763,7 +764,7 @@ def test_cubes_above_two_gigabytes_are_warned_of(room: ControlRoom, window: Term
     window.wait_until(lambda lines: sum(asked in line for line in lines) == 2)
     window.press("Enter")
     window.wait_for("vcam1: a cube of 250 frames has 1.23 GB, 4.39 s", "EXIT 0")
-    done = room.run("preplog", "--yes", "-z", 1000)
+    done = room.run("preplog", "--yes", "-n", 1000)
     assert done.returncode == 0
     assert "warning: 1000 frames" in done.stdout
     # What is too large is not proposed again.
@@ -773,16 +774,49 @@ def test_cubes_above_two_gigabytes_are_warned_of(room: ControlRoom, window: Term
 def test_without_a_terminal_what_is_missing_is_named(
     room: ControlRoom,
 ) -> None:
-    done = room.run("preplog", "-z", 7, "--type", "dark")
+    done = room.run("preplog", "-n", 7, "--type", "dark")
     assert done.returncode == 2
     (line,) = lines_of(done)
-    assert "no terminal; give -n CUBES, --archive or --dir DIR, or --yes" in line
+    assert "no terminal; give -z CUBES, -a or --dir DIR, or --yes" in line
     room.add_cameras()
-    arguments = ("-z", 7, "--type", "dark", "-n", 2, "--archive")
+    arguments = ("-n", 7, "-t", "dark", "-z", 2, "-a")
     answer = room.answers("preplog", *arguments)["vcam1"]
     assert (answer["frames"], answer["cubes"], answer["data_type"]) == (7, 2, "DARK")
     assert answer["directory"] == f"{room.folder}/archive"
     assert answer["cube_bytes"] == 7 * 8 * 9 * 2
+
+
+def test_the_letters_are_those_of_the_instruments_other_tools(
+    room: ControlRoom, window: Terminal
+) -> None:
+    room.add_cameras()
+    # All is given: nothing is asked, at a terminal as well.
+    window.start(typed("preplog", "-n", "40", "-z", "-1", "-a", "-t", "dark"))
+    window.wait_for("plan: 40 frames a cube, no limit of cubes", "EXIT 0")
+    with FPS.open("streamFITSlog-vcam2") as fps:
+        assert (fps["cubesize"], fps["maxfilecnt"]) == (40, 1_000_000)
+        assert fps["dirname"] == f"{room.folder}/archive"
+    assert room.cameras["vcam2"].stream.keywords["DATA-TYP"] == "DARK"
+    for given, cubes in (("3", 3), ("0", 0), ("-1", 0)):
+        answer = room.answers("preplog", "--yes", "-z", given)["vcam1"]
+        assert (answer["frames"], answer["cubes"]) == (40, cubes)
+        assert room.look().cubes == cubes
+        started = room.answers("startlog", "-n", 30 + cubes, "-z", given)["vcam1"]
+        assert (started["frames"], started["cubes"]) == (30 + cubes, cubes)
+        room.ok("pauselog")
+        room.ok("preplog", "--yes", "-n", 40)
+
+
+@pytest.mark.parametrize(
+    ("letter", "number"), [("-n", "0"), ("-n", "-1"), ("-z", "-2"), ("-z", "1e3"), ("-z", "")]
+)
+def test_numbers_that_are_none_are_refused(
+    room: ControlRoom, capsys: pytest.CaptureFixture[str], letter: str, number: str
+) -> None:
+    for command in ("preplog", "startlog"):
+        assert call(command, letter, number) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"found {number!r}" in line
 
 
 @pytest.mark.parametrize(

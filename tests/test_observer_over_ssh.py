@@ -73,7 +73,7 @@ def apart(room: ControlRoom, server: SshServer) -> ControlRoom:
 
 def test_a_night_on_another_machine(far: ControlRoom) -> None:
     far.trigger()
-    said = far.ok("preplog", "--yes", "--dir", far.folder / "a dir", "-z", 50)
+    said = far.ok("preplog", "--yes", "--dir", far.folder / "a dir", "-n", 50)
     assert 'FPS_FILTSTRING_NAME="streamFITSlog-vcam" milk-fpsCTRL' in said
     assert "DATA-TYP TEST -> DARK" in far.ok("datatype", "dark")
     began = far.answers("startlog", "--pre", "0.1")
@@ -146,7 +146,7 @@ def _processes(word: str) -> list[str]:
 
 def test_cameras_of_two_machines_act_together(apart: ControlRoom) -> None:
     apart.trigger()
-    said = apart.ok("preplog", "--yes", "-z", 50)
+    said = apart.ok("preplog", "--yes", "-n", 50)
     assert "here: vcam1: the logger is ready" in said
     assert "far: vcam2: the logger is ready" in said
     apart.wait(lambda: all(apart.look(name).rate_hz for name in BOTH), "rates")

@@ -127,7 +127,7 @@ def test_a_night_with_the_cameras_on_one_host_and_the_observer_on_another(
     camera = scexao5.start("vampires-framesim", "vcam1", "--shape", 64, 96, "--fps", 50)
     wait_until(lambda: Stream.list(scexao5.shm_dir), "the stream of the camera")
     only = ("-c", "1")
-    said = sonne.run("vampires_preplog", "--yes", *only, "-z", 10).stdout
+    said = sonne.run("vampires_preplog", "--yes", *only, "-n", 10).stdout
     assert "vcam1: the logger is ready" in said
     assert "streamFITSlog-vcam1" in scexao5.tmux("list-sessions")
     sonne.run("vampires_startlog", *only)

@@ -110,7 +110,7 @@ class Demo:
         for command, *arguments in (
             ("camstart", *CAMERAS),
             ("camera_settings", "set_trigger", "on"),
-            ("preplog", "--yes", "-z", CUBE_SIZE),
+            ("preplog", "--yes", "-n", CUBE_SIZE),
             ("startlog",),
         ):
             self.say("$ " + _typed(command, arguments))

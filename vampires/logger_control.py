@@ -92,7 +92,8 @@ class LoggerState:
     """A logger, as it was when looked at.
 
     lights: of tmux, conf and run, each "alive", "idle" or "dead". rate_hz: of the stream,
-    measured; 0 when no frames come. frames, lost, torn: of the present or last saving.
+    measured; 0 when no frames come. frames, lost, torn: of the present or last saving. cubes:
+    saving ends after so many; 0: no limit.
     time_to_full_s: None when unknown; room_level: "ok", "low", "alarm" or "full"; both of the
     disk of directory_in_use, at the rate of this camera alone. ours: False for one of milk's,
     whose numbers are few.
@@ -128,6 +129,7 @@ class LoggerState:
     directory_in_use: str = ""
     next_directories: tuple[str, ...] = ()
     room_level: str = "ok"
+    cubes: int = 0
 
     @property
     def running(self) -> bool:
@@ -171,11 +173,13 @@ def look(stream: str, shm_dir: Path | None = None) -> LoggerState:
 def _look(fps: FPS, stream: str) -> LoggerState:
     control = FPSControl(fps.name, fps.path.parent)
     tmux, conf, run = (light.value for light in control.lights(fps))
+    cubes = int(fps["maxfilecnt"])
     known: dict[str, Any] = {
         "prepared": True,
         "lights": (tmux, conf, run),
         "saving": run == Light.ALIVE.value and bool(fps["saveON"]),
         "cube_size": fps["cubesize"],
+        "cubes": 0 if cubes >= names.NO_LIMIT_FILES else cubes,
         "cube_frames": fps["frameindex"],
         "frames": fps["framecnt"],
         "files": fps["filecnt"],

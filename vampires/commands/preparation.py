@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +16,8 @@ from vampires.commands.common import UserError
 from vampires.commands.cube_options import (
     ARCHIVE,
     MAX_CUBE_FRAMES,
-    MAX_CUBES,
+    cube_plan,
+    number_of_cubes,
     whole_number,
 )
 from vampires.commands.datatype import checked_type
@@ -185,7 +187,7 @@ class _Preparation:
             default = proposal
         while True:
             frames = self._questions.ask(
-                "frames per cube", f"{default}", _number(1, MAX_CUBE_FRAMES)
+                "frames per cube", f"{default}", _answered(_frames_in_cube)
             )
             if frames == proposal or not self._warn(frames):
                 return frames
@@ -223,7 +225,7 @@ class _Preparation:
             return self._wishes.cubes
         default = _common([p.cubes if p else None for p in self._presents]) or 0
         return self._questions.ask(
-            "number of cubes, 0 for no limit", f"{default}", _number(0, MAX_CUBES)
+            "number of cubes, 0 for no limit", f"{default}", _answered(number_of_cubes)
         )
 
     def _decide_place(self) -> Place:
@@ -276,6 +278,7 @@ class _Preparation:
             raise UserError(str(error)) from None
         speed = sum(subject.bytes_per_s for subject in self._subjects)
         lasts_s = free / speed if speed else None
+        self._questions.say(f"plan: {cube_plan(self._frames, self._cubes)}")
         self._questions.say(self._place_shown(free, lasts_s))
         self._mind_room(free, speed)
         options = self._options()
@@ -367,10 +370,15 @@ def _common(values: Sequence[T | None]) -> T | None:
     return first if all(value == first for value in values) else None
 
 
-def _number(least: int, most: int) -> Callable[[str], int]:
+_frames_in_cube = partial(whole_number, least=1, most=MAX_CUBE_FRAMES)
+
+
+def _answered(option: Callable[[str], int]) -> Callable[[str], int]:
+    """The type= of an option, for a question."""
+
     def parse(text: str) -> int:
         try:
-            return whole_number(text, least=least, most=most)
+            return option(text)
         except ArgumentTypeError as error:
             raise ValueError(str(error)) from None
 

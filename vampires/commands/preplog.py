@@ -44,16 +44,18 @@ usage or configuration."""
 
 EXAMPLE = f"""\
   {PROG}
-  {PROG} --yes --archive -z 250
-  {PROG} -c 1 -z 1000 -n 0 --dir /mnt/fuuu/tests --type TEST"""
+  {PROG} --yes -a -n 250                  250 frames in a cube, to the archive
+  {PROG} -n 500 -z -1 -a -t OBJECT        all is given: nothing is asked
+  {PROG} -c 1 -n 1000 -z 10 --dir /mnt/fuuu/tests -t TEST"""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = observer_parser(PROG, DESCRIPTION, EXAMPLE)
-    add_cube_options(parser)
+    add_cube_options(parser, "asked, or as proposed")
     add = parser.add_argument
     place = parser.add_mutually_exclusive_group()
     place.add_argument(
+        "-a",
         "--archive",
         dest="place",
         action="store_const",
@@ -61,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         help="to the archive's directory (archive_directory of the configuration)",
     )
     place.add_argument("--dir", dest="place", metavar="DIR", help="to this directory")
-    add("--type", metavar="TYPE", help="data type, the keyword DATA-TYP")
+    add("-t", "--type", metavar="TYPE", help="data type, the keyword DATA-TYP, in any case")
     add("--yes", action="store_true", help="take what is proposed, without asking")
     return parser
 
@@ -107,14 +109,14 @@ def _check_type(config: Config, args: argparse.Namespace) -> None:
 def _is_asking(args: argparse.Namespace) -> bool:
     """Whether there are questions. UserError where nobody can answer them."""
     options = {
-        "-z N": args.frames,
-        "-n CUBES": args.cubes,
-        "--archive or --dir DIR": args.place,
-        "--type TYPE": args.type,
+        "-n FRAMES": args.frames,
+        "-z CUBES": args.cubes,
+        "-a or --dir DIR": args.place,
+        "-t TYPE": args.type,
     }
     missing = [option for option, value in options.items() if value is None]
     terminal = sys.stdin is not None and sys.stdin.isatty()
-    if args.yes or (not missing and not terminal):
+    if args.yes or not missing:
         return False
     if not terminal:
         raise UserError(
@@ -126,7 +128,8 @@ def _is_asking(args: argparse.Namespace) -> bool:
 
 def _handed_on(args: argparse.Namespace) -> list[str]:
     arguments = []
-    for option, value in (("-z", args.frames), ("-n", args.cubes), ("--type", args.type)):
+    given = (("--frames", args.frames), ("--cubes", args.cubes), ("--type", args.type))
+    for option, value in given:
         if value is not None:
             arguments += [option, str(value)]
     if args.place == ARCHIVE:

@@ -21,7 +21,7 @@ from vampires.commands.cameras import (
 )
 from vampires.commands.common import number_in
 from vampires.commands.common_instant import add_at_option, at_arguments, decide_instant
-from vampires.commands.cube_options import add_cube_options
+from vampires.commands.cube_options import add_cube_options, cube_plan
 
 if TYPE_CHECKING:
     from vampires.config_models import CameraConfig, Config
@@ -40,13 +40,13 @@ not begin with the same frame."""
 
 EXAMPLE = f"""\
   {PROG}                     both cameras, as prepared
-  {PROG} -z 500 -n 10        10 cubes of 500 frames each
+  {PROG} -n 500 -z 10        10 cubes of 500 frames each
   {PROG} -c 1 --pre 0.5      vcam1, with the half second before, out of the ring"""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = observer_parser(PROG, DESCRIPTION, EXAMPLE)
-    add_cube_options(parser)
+    add_cube_options(parser, "as prepared")
     add = parser.add_argument
     add(
         "--pre",
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         PROG,
         _handed_on(args),
         act=lambda config, cameras: _start(config, cameras, args, typed_ns),
-        tell=_tell,
+        tell=lambda answers: _tell(answers, args),
         status=_status,
         compares=True,
     )
@@ -82,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _handed_on(args: argparse.Namespace) -> list[str]:
     arguments = at_arguments(args)
-    for option, value in (("-z", args.frames), ("-n", args.cubes), ("--pre", args.pre or None)):
+    given = (("--frames", args.frames), ("--cubes", args.cubes), ("--pre", args.pre or None))
+    for option, value in given:
         if value is not None:
             arguments += [option, str(value)]
     return arguments
@@ -109,6 +110,7 @@ def _start(
         answer: Answer = {"camera": outcome.stream, "error": outcome.error}
         answer |= {"state": state.state, "ours": state.ours, "rate_hz": state.rate_hz}
         answer |= {"first_cnt0": state.first_cnt0, "first_ns": state.first_ns}
+        answer |= {"frames": state.cube_size, "cubes": state.cubes}
         if args.pre:
             answer["asked_before_s"] = args.pre
             answer["before_s"] = max(0.0, (typed_ns - state.first_ns) / 1e9)
@@ -136,12 +138,16 @@ def _status(answers: Sequence[Answer]) -> int:
 # -- what is said -----------------------------------------------------------------------------
 
 
-def _tell(answers: Sequence[Answer]) -> None:
+def _tell(answers: Sequence[Answer], args: argparse.Namespace) -> None:
+    started = [answer for answer in answers if not answer["error"]]
     for answer in answers:
         if answer["error"]:
             tell_error(PROG, answer)
         else:
             print(f"{answer['camera']}: {_beginning(answer)}", flush=True)
+    if args.frames is not None or args.cubes is not None:
+        for plan in dict.fromkeys(cube_plan(a["frames"], a["cubes"]) for a in started):
+            print(plan, flush=True)
     for line in [*_apart(answers), *_numbered_differently(answers)]:
         print(f"{PROG}: {line}", file=sys.stderr)
 
