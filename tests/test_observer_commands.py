@@ -201,6 +201,83 @@ def test_cameras_that_do_not_begin_together_are_told() -> None:
     assert "differ by 3" in line
 
 
+# Cameras that differ ----------------------------------------------------------------------
+
+DIFFERENT = {
+    "DATA-TYP": {"DATA-TYP": ("DARK", "")},
+    "EXTTRIG": {"EXTTRIG": (True, "")},
+}
+
+
+def ready_to_differ(room: ControlRoom, *keys: str) -> None:
+    """Cameras that differ in these, with loggers that are ready."""
+    alike = {"FRATE": (RATE_HZ, ""), "DATA-TYP": ("FLAT", ""), "EXTTRIG": (False, "")}
+    other = alike | {
+        name: given for key in keys for name, given in DIFFERENT.get(key, {}).items()
+    }
+    room.add_camera("vcam1", keywords={**alike, "_MAQTIME": (0, "")})
+    shape = (20, 30) if "CROP" in keys else (8, 9)
+    room.add_camera("vcam2", keywords={**other, "_MAQTIME": (0, "")}, shape=shape)
+    room.trigger()
+    room.ok("preplog", "--yes", "-n", 50)
+
+
+@pytest.mark.parametrize("keys", [["DATA-TYP"], ["CROP"], ["EXTTRIG"], ["DATA-TYP", "EXTTRIG"]])
+def test_cameras_that_differ_are_not_started(room: ControlRoom, keys: list[str]) -> None:
+    ready_to_differ(room, *keys)
+    sessions = [room.look(name).session for name in BOTH]
+    answers = room.answers("startlog", status=5)
+    for name in BOTH:
+        assert answers[name]["differs"] == keys
+        assert answers[name]["error"]
+    assert answers["vcam1"]["data_type"] == "FLAT"
+    done = room.run("startlog")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert len(lines_of(done)) == len(keys)
+    for key, line in zip(keys, lines_of(done), strict=True):
+        assert all(word in line for word in (key, *BOTH, "--force"))
+    assert [room.look(name).session for name in BOTH] == sessions
+    assert not any(room.look(name).saving for name in BOTH)
+    # Each by itself, and both when that is asked for.
+    room.ok("startlog", "-c", 2)
+    room.ok("pauselog")
+    answers = room.answers("startlog", "--force")
+    assert [answers[name]["differs"] for name in BOTH] == [[], []]
+    assert all(room.look(name).saving for name in BOTH)
+
+
+def test_what_the_refusal_says_to_type_makes_them_start(room: ControlRoom) -> None:
+    ready_to_differ(room, "DATA-TYP")
+    (line,) = lines_of(room.run("startlog"))
+    assert "vampires_datatype FLAT" in line
+    room.ok("datatype", "FLAT")
+    room.ok("startlog")
+
+
+def test_cameras_that_do_not_say_what_they_are_start(room: ControlRoom) -> None:
+    room.add_camera("vcam1", keywords={"EXTTRIG": (True, ""), "DATA-TYP": ("DARK", "")})
+    room.add_camera("vcam2", keywords={})
+    room.trigger()
+    room.ok("preplog", "--yes", "-n", 50)
+    room.ok("startlog")
+
+
+def test_a_camera_without_number_is_not_compared(room: ControlRoom) -> None:
+    ready_to_differ(room)
+    room.add_camera("vpupcam", keywords={"DATA-TYP": ("TEST", "")}, shape=(40, 50))
+    room.ok("preplog", "--yes", "-c", "vpupcam")
+    room.trigger("vpupcam")
+    assert [a["error"] for a in room.answers("startlog", "-c", "1,2,vpupcam").values()] == [
+        ""
+    ] * 3
+    room.ok("pauselog", "-c", "1,2,vpupcam")
+    room.ok("datatype", "dark", "-c", 1)
+    answers = room.answers("startlog", "-c", "1,2,vpupcam", status=5)
+    assert [a["differs"] for a in answers.values()] == [["DATA-TYP"], ["DATA-TYP"], []]
+    assert all(a["error"] for a in answers.values())
+    assert not room.look("vpupcam").saving
+
+
 # What is not as it should be --------------------------------------------------------------
 
 
@@ -1028,7 +1105,7 @@ def test_a_start_loads_no_arrays(ready: ControlRoom, start_python: Any) -> None:
 import sys
 from vampires.commands.startlog import main
 assert main([]) == 0
-print(sorted({"numpy", "astropy", "textual", "vampires._core"} & set(sys.modules)))
+print(sorted({"numpy", "astropy", "textual"} & set(sys.modules)))
 """
     out, err = start_python(source).communicate(timeout=PATIENCE_S)
     assert err == ""

@@ -163,6 +163,32 @@ def test_cameras_of_two_machines_act_together(apart: ControlRoom) -> None:
     assert apart.ok("stoplog", "--kill").count("the logger is removed") == 2
 
 
+@pytest.mark.parametrize("vcam1_is_here", [True, False])
+def test_cameras_that_differ_are_not_started(
+    room: ControlRoom, server: SshServer, vcam1_is_here: bool
+) -> None:
+    vcam1 = {} if vcam1_is_here else {"vcam1": "far"}
+    use_hosts(room, {"far": far_host(server, room)}, vcam2="far", **vcam1)
+    room.add_cameras()
+    room.trigger()
+    room.ok("preplog", "--yes", "-n", 50)
+    room.ok("datatype", "dark", "-c", 2)
+    sessions = [room.look(name).session for name in BOTH]
+    answers = room.answers("startlog", status=5)
+    assert [answers[name]["differs"] for name in BOTH] == [["DATA-TYP"]] * 2
+    assert [answers[name]["data_type"] for name in BOTH] == ["TEST", "DARK"]
+    done = room.run("startlog")
+    assert (done.returncode, done.stdout) == (5, "")
+    (line,) = done.stderr.splitlines()
+    assert all(word in line for word in ("DATA-TYP", *BOTH, "TEST", "DARK", "--force"))
+    assert [room.look(name).session for name in BOTH] == sessions
+    answers = room.answers("startlog", "--force")
+    assert answers["vcam1"]["first_cnt0"] == answers["vcam2"]["first_cnt0"] > 0
+    room.ok("pauselog")
+    room.ok("datatype", "test")
+    room.ok("startlog")
+
+
 def test_data_type_and_target_are_set_and_shown_wherever_the_cameras_are(
     apart: ControlRoom,
 ) -> None:

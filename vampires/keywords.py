@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-import numpy as np
-
 KEYWORD_BYTES = 128
 NAME_CHARS = 15  # of 16: readers in C need the closing NUL
 STRING_CHARS = 15  # of 16, for the same reason
@@ -100,7 +98,7 @@ def _decode_value(kind: bytes, field: bytes) -> KeywordValue | None:
 
 
 def _encode_value(name: str, value: KeywordValue) -> tuple[bytes, bytes]:
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, bool):
         return b"S", _ascii(TRUE_STRING if value else FALSE_STRING)
     if isinstance(value, str):
         if len(value) > STRING_CHARS:
@@ -117,6 +115,10 @@ def _encode_value(name: str, value: KeywordValue) -> tuple[bytes, bytes]:
         return b"L", _INT64.pack(int(value))
     if isinstance(value, Real):
         return b"D", _DOUBLE.pack(float(value))
+    import numpy as np  # reading keywords does without it
+
+    if isinstance(value, np.bool_):
+        return _encode_value(name, bool(value))
     raise TypeError(
         f"keyword {name}: value of type {type(value).__name__}; "
         "a stream holds int, float, str or bool"

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vampires import _core
+    from vampires.keywords import KeywordValue
 
 DATA_TYPE_KEYWORD = "DATA-TYP"
 DATA_TYPE_COMMENT = "type of the data"
 OBJECT_KEYWORD = "OBJECT"
 OBJECT_COMMENT = "name of the target"
+TRIGGER_KEYWORD = "EXTTRIG"
 # The rate that was set; the one the camera measured, for cameras that have only that.
 RATE_KEYWORDS = ("FRATE", "MFRATE")
 MEASURING_S = 0.4
@@ -38,13 +40,11 @@ class StreamFacts:
 
 def stream_facts(name: str, shm_dir: Path | str | None = None) -> StreamFacts:
     """Looks at a stream. Raises StreamError."""
-    from vampires.keywords import decode_keywords
-
     file = _opened(name, shm_dir)
-    keywords = {k.name: k.value for k in decode_keywords(file.keywords_raw())}
+    keywords = _keywords(file)
     rates = [(key, _rate(keywords.get(key))) for key in RATE_KEYWORDS]
     rate_keyword, nominal_hz = next((pair for pair in rates if pair[1] > 0), ("", 0.0))
-    ny, nx = (1, *file.shape)[-2:]
+    ny, nx = _frame_shape(file)
     pixel_bytes = 4 if file.dtype == "float16" else file.dtype.itemsize
     return StreamFacts(
         name=name,
@@ -55,6 +55,15 @@ def stream_facts(name: str, shm_dir: Path | str | None = None) -> StreamFacts:
         rate_keyword=rate_keyword,
         data_type=str(keywords.get(DATA_TYPE_KEYWORD, "")).strip(),
     )
+
+
+def stream_keywords(
+    name: str, shm_dir: Path | str | None = None
+) -> tuple[tuple[int, int], dict[str, KeywordValue]]:
+    """The shape [ny, nx] of a frame and the keywords of a stream, without loading NumPy.
+    Raises StreamError."""
+    file = _opened(name, shm_dir)
+    return _frame_shape(file), _keywords(file)
 
 
 def nominal_rate(name: str, shm_dir: Path | str | None = None) -> float:
@@ -102,6 +111,17 @@ def _opened(name: str, shm_dir: Path | str | None) -> _core.StreamFile:
 
     directory = _core.stream_directory() if shm_dir is None else str(shm_dir)
     return _core.StreamFile.open(directory, name)
+
+
+def _frame_shape(file: _core.StreamFile) -> tuple[int, int]:
+    ny, nx = (1, *file.shape)[-2:]
+    return ny, nx
+
+
+def _keywords(file: _core.StreamFile) -> dict[str, KeywordValue]:
+    from vampires.keywords import decode_keywords
+
+    return {keyword.name: keyword.value for keyword in decode_keywords(file.keywords_raw())}
 
 
 def _rate(value: object) -> float:

@@ -115,19 +115,20 @@ def run_on_machines(
     """Does the job for these cameras."""
 
     def here(cameras: Sequence[CameraConfig]) -> int:
-        return _tell(job, args, job.act(config, cameras))
+        return report(job, args, job.act(config, cameras))
 
     if args.local:
         return here(cameras)
     if len(machines(config, cameras)) > 1 and (args.json or job.compares):
-        return _tell(job, args, gather(job, config, cameras))
+        return report(job, args, gather(job, config, cameras))
     from vampires.hosts import on_camera_hosts
 
     arguments = [*job.arguments, *(["--json"] if args.json else [])]
     return on_camera_hosts(config, cameras, job.prog, arguments, here, interactive=interactive)
 
 
-def _tell(job: Job, args: argparse.Namespace, answers: list[Answer]) -> int:
+def report(job: Job, args: argparse.Namespace, answers: list[Answer]) -> int:
+    """Prints the answers, as JSON or for people; returns the exit status."""
     if args.json:
         print(json.dumps({"cameras": answers}), flush=True)
     else:

@@ -95,6 +95,7 @@ def status_of(answers: Sequence[Answer]) -> int:
 def look_at(cameras: Sequence[CameraConfig]) -> list[Answer]:
     """The loggers of cameras of this machine, as they are now."""
     from vampires import logger_control as loggers
+    from vampires.camera_agreement import camera_setup
     from vampires.fps import FPSError
     from vampires.stream_facts import nominal_rate
 
@@ -107,6 +108,7 @@ def look_at(cameras: Sequence[CameraConfig]) -> list[Answer]:
             continue
         answer: Answer = {"camera": camera.name, "error": ""} | state.as_dict()
         answer |= {"running": state.running, "nominal_hz": nominal_rate(camera.name)}
+        answer |= camera_setup(camera.name, camera.number).as_dict()
         answers.append(answer)
     _share_disks(answers)
     return answers

@@ -9,39 +9,53 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from vampires.camera_agreement import (
+    CameraSetup,
+    Difference,
+    camera_setup,
+    differences,
+    setup_in,
+)
 from vampires.commands.cameras import (
     Answer,
     Job,
     chosen_cameras,
     exit_status,
+    gather,
+    machines,
     observer_command,
     observer_parser,
+    report,
     run_on_machines,
     tell_error,
 )
 from vampires.commands.common import number_in
 from vampires.commands.common_instant import add_at_option, at_arguments, decide_instant
 from vampires.commands.cube_options import add_cube_options, cube_plan
+from vampires.commands.logstatus import status_job
 
 if TYPE_CHECKING:
     from vampires.config_models import CameraConfig, Config
 
 PROG = "vampires_startlog"
 EXIT_APART = 4
+EXIT_DIFFER = 5
 
 DESCRIPTION = """\
 Starts saving the frames of the cameras, both with the same frame: the first one that is taken
 at or after a common instant, a tenth of a second ahead. The loggers must be prepared
-(vampires_preplog).
+(vampires_preplog). Nothing is started when data type, kind of crop or external trigger of
+vcam1 and vcam2 differ.
 
 exit status: 0 saving, or waiting for frames; 1 a camera did not start, standard error says why
 (the others run); 2 wrong usage or configuration; 4 the cameras run at the same rate, but did
-not begin with the same frame."""
+not begin with the same frame; 5 data type, crop or trigger differ, nothing was started."""
 
 EXAMPLE = f"""\
   {PROG}                     both cameras, as prepared
   {PROG} -n 500 -z 10        10 cubes of 500 frames each
-  {PROG} -c 1 --pre 0.5      vcam1, with the half second before, out of the ring"""
+  {PROG} -c 1 --pre 0.5      vcam1, with the half second before, out of the ring
+  {PROG} --force             both, though their crops differ"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         metavar="SECONDS",
         help="save also the frames of so long before, as far as the ring of the stream reaches",
+    )
+    add(
+        "--force",
+        action="store_true",
+        help="start cameras whose data type, crop or trigger differ",
     )
     add_at_option(parser)
     return parser
@@ -68,8 +87,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     config = load_config()
     cameras = chosen_cameras(config, args.camera)
-    decide_instant(args, config, cameras, round(args.pre * 1e9))
-    job = Job(
+    statuses = None
+    if not args.local and not args.force and len(machines(config, cameras)) > 1:
+        statuses = gather(status_job(), config, cameras)
+        refused = _refusal(cameras, [setup_in(status) for status in statuses])
+        if refused:
+            return report(_job(args, typed_ns), args, refused)
+        args.force = True  # no machine can compare more than this one did
+    decide_instant(args, config, cameras, round(args.pre * 1e9), statuses)
+    return run_on_machines(_job(args, typed_ns), args, config, cameras)
+
+
+def _job(args: argparse.Namespace, typed_ns: int) -> Job:
+    return Job(
         PROG,
         _handed_on(args),
         act=lambda config, cameras: _start(config, cameras, args, typed_ns),
@@ -77,7 +107,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         status=_status,
         compares=True,
     )
-    return run_on_machines(job, args, config, cameras)
 
 
 def _handed_on(args: argparse.Namespace) -> list[str]:
@@ -86,7 +115,26 @@ def _handed_on(args: argparse.Namespace) -> list[str]:
     for option, value in given:
         if value is not None:
             arguments += [option, str(value)]
-    return arguments
+    return [*arguments, *(["--force"] if args.force else [])]
+
+
+def _refusal(cameras: Sequence[CameraConfig], setups: Sequence[CameraSetup]) -> list[Answer]:
+    """The answers of cameras that are not started, since those with a number differ; none
+    where they do not. "differs" names in what."""
+    numbered = {camera.name for camera in cameras if camera.number is not None}
+    compared = [setup for setup in setups if setup.camera in numbered]
+    found = differences(compared)
+    if not found:
+        return []
+    error = f"not started: the cameras differ in {', '.join(each.key for each in found)}"
+    answers: dict[str, Answer] = {
+        camera.name: {"camera": camera.name, "error": error, "differs": []}
+        for camera in cameras
+    }
+    for setup in compared:
+        differs = [each.key for each in found if setup.camera in each.found]
+        answers[setup.camera] |= {**setup.as_dict(), "differs": differs}
+    return list(answers.values())
 
 
 def _start(
@@ -94,6 +142,11 @@ def _start(
 ) -> list[Answer]:
     from vampires import logger_control as loggers
 
+    if not args.force and len(cameras) > 1:
+        setups = [camera_setup(camera.name, camera.number) for camera in cameras]
+        refused = _refusal(cameras, setups)
+        if refused:
+            return refused
     ends = {camera.name: _last_saved(camera.name) for camera in cameras} if args.pre else {}
     outcomes = loggers.start(
         [camera.name for camera in cameras],
@@ -107,7 +160,7 @@ def _start(
     answers = []
     for outcome in outcomes:
         state = outcome.state
-        answer: Answer = {"camera": outcome.stream, "error": outcome.error}
+        answer: Answer = {"camera": outcome.stream, "error": outcome.error, "differs": []}
         answer |= {"state": state.state, "ours": state.ours, "rate_hz": state.rate_hz}
         answer |= {"first_cnt0": state.first_cnt0, "first_ns": state.first_ns}
         answer |= {"frames": state.cube_size, "cubes": state.cubes}
@@ -132,6 +185,8 @@ def _last_saved(stream: str) -> int:
 
 
 def _status(answers: Sequence[Answer]) -> int:
+    if any(answer.get("differs") for answer in answers):
+        return EXIT_DIFFER
     return exit_status(answers) or (EXIT_APART if _apart(answers) else 0)
 
 
@@ -139,6 +194,11 @@ def _status(answers: Sequence[Answer]) -> int:
 
 
 def _tell(answers: Sequence[Answer], args: argparse.Namespace) -> None:
+    compared = [setup_in(answer) for answer in answers if answer.get("differs")]
+    if compared:
+        for difference in differences(compared):
+            print(f"{PROG}: {_difference_line(difference)}", file=sys.stderr)
+        return
     started = [answer for answer in answers if not answer["error"]]
     for answer in answers:
         if answer["error"]:
@@ -150,6 +210,14 @@ def _tell(answers: Sequence[Answer], args: argparse.Namespace) -> None:
             print(plan, flush=True)
     for line in [*_apart(answers), *_numbered_differently(answers)]:
         print(f"{PROG}: {line}", file=sys.stderr)
+
+
+def _difference_line(difference: Difference) -> str:
+    found = ", ".join(f"{camera} {value}" for camera, value in difference.found.items())
+    return (
+        f"not started, {difference.key} differs: {found}; type {difference.remedy}, or "
+        f"{PROG} --force"
+    )
 
 
 def _beginning(answer: Answer) -> str:
