@@ -51,6 +51,8 @@ def content(root: Path) -> dict[str, bytes]:
 def check_archived(original: bytes, archive: Path, sidecar: bytes | None) -> None:
     """The archive of a cube gives back every byte that means something, and is listed."""
     verify([archive])
+    with fits.open(archive, disable_image_compression=True) as hdus:
+        assert all(card.keyword for hdu in hdus for card in hdu.header.cards)
     unpacked = archive.with_name("proof.part")
     subprocess.run(["funpack", "-O", str(unpacked), str(archive)], check=True)
     try:

@@ -143,6 +143,7 @@ def _checked_cube(path: Path, pool: np.ndarray | None) -> Cube:
     with fits.open(path, checksum=True) as hdus:
         assert [hdu.name for hdu in hdus] == ["PRIMARY", "FRAMES"]
         for hdu in hdus:
+            assert all(card.keyword for card in hdu.header.cards)
             assert hdu.verify_checksum() == 1 and hdu.verify_datasum() == 1
         pixels = np.array(hdus[0].data)
         table = hdus["FRAMES"].data
@@ -168,6 +169,7 @@ def raw_header(content: bytes) -> tuple[dict[str, str], str]:
         name, text = card[:8].rstrip(), card[10:]
         if name == "END":
             break
+        assert name, f"card {at // 80 + 1} has no keyword"
         if name == "HISTORY":
             history.append(card[8:].strip())
         elif name == "HIERARCH":

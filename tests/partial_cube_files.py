@@ -12,7 +12,13 @@ from cube_checks import Cube, check_cubes, hidden_files, make_pool
 
 from vampires import _core, frame_stamp
 from vampires.aux_header import AuxHeader
-from vampires.cube_header import CubeFacts, cube_header, reserve_bytes
+from vampires.cube_header import (
+    CubeFacts,
+    cube_header,
+    header_cards_needed,
+    provisional_header,
+    reserve_bytes,
+)
 from vampires.cube_names import HiddenNames
 from vampires.frame_table import FRAME_DTYPE, Rows
 from vampires.partial_cubes import PartialCube, partial_cubes
@@ -48,7 +54,8 @@ class Leftover:
             cnt0_begin=first_cnt0, cnt0_end=first_cnt0, date_ns=FIRST_NS,
         )  # fmt: skip
         room = reserve_bytes(self.facts, AuxHeader())
-        self.header = cube_header(self.facts, AuxHeader(), room)
+        self.end_card = header_cards_needed(self.facts, AuxHeader()) - 1
+        self.header = provisional_header(self.facts, AuxHeader(), room, self.end_card)
         self.frame_bytes = 2 * shape[0] * shape[1]
         folder.mkdir(parents=True, exist_ok=True)
         self.names.cube.write_bytes(self.header + self.pixels(frames))
@@ -71,7 +78,7 @@ class Leftover:
         """As the logger does when it ends the cube."""
         facts = replace(self.facts, n_frames=frames, data_sum=1, **known)
         with self.names.cube.open("r+b") as file:
-            file.write(cube_header(facts, AuxHeader(), len(self.header)))
+            file.write(cube_header(facts, AuxHeader(), len(self.header), self.end_card))
 
     def append(self, content: bytes) -> None:
         with self.names.cube.open("ab") as file:

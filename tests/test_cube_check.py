@@ -50,7 +50,7 @@ def hdus_of(path: Path) -> list[Hdu]:
 
 
 def rewrite_header(path: Path, **fields: str | None) -> None:
-    """Other value fields in the primary header, summed anew; None takes a card away."""
+    """Other value fields in the primary header, summed anew; None makes a comment of a card."""
     hdu = hdus_of(path)[0]
     cards = [hdu.cards.raw[at : at + 80] for at in range(0, len(hdu.cards.raw), 80)]
     for name, field in fields.items():
@@ -58,7 +58,9 @@ def rewrite_header(path: Path, **fields: str | None) -> None:
         at = next(
             k for k, card in enumerate(cards) if card.startswith(f"{keyword:<8}=".encode())
         )
-        cards[at] = (b"" if field is None else f"{keyword:<8}= {field}".encode()).ljust(80)
+        cards[at] = (b"COMMENT" if field is None else f"{keyword:<8}= {field}".encode()).ljust(
+            80
+        )
     raw = b"".join([*cards, b"END".ljust(80)]).ljust(hdu.header_bytes)
     stated = hdu.cards["DATASUM"]
     overwrite(path, 0, stamp_checksum(raw, int(str(stated))))
@@ -132,6 +134,17 @@ def test_what_progress_raises_ends_the_check(cube):
 
     with pytest.raises(KeyboardInterrupt):
         check_cube(cube, progress=stop)
+
+
+@pytest.mark.parametrize(("number", "name"), [(0, b"RET-MOD1"), (1, b"COMMENT")])
+def test_a_blank_card_in_any_header_is_told(cube, number, name):
+    hdu = hdus_of(cube)[number]
+    raw = hdu.cards.raw
+    at = next(n for n in range(0, len(raw), 80) if raw.startswith(name, n))
+    header = (raw[:at] + b" " * 80 + raw[at + 80 :] + b"END").ljust(hdu.header_bytes)
+    header = stamp_checksum(header, int(str(hdu.cards["DATASUM"])))
+    overwrite(cube, hdu.header_offset, header)
+    assert "without a keyword" in the_fault(cube)
 
 
 # -- files that are no cubes ------------------------------------------------------------------

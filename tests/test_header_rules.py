@@ -83,6 +83,13 @@ def test_a_broken_rule_is_an_error_that_names_the_keyword(raw, name, field, expe
     assert fault.text.startswith(keyword) and expected in fault.text
 
 
+@pytest.mark.parametrize("card", [b"", b"         / WEATHER", b"        = 1"])
+def test_a_card_without_a_keyword_is_an_error_that_says_where(raw, card):
+    (fault,) = header_faults(Cards(raw + card.ljust(80) * 2))
+    assert (fault.keyword, fault.level) == ("", "error")
+    assert f"first card {len(raw) // 80 + 1}" in fault.text
+
+
 @pytest.mark.parametrize("kind", DATA_TYPES)
 def test_every_data_type_of_the_archive_is_good(raw, kind):
     assert told(changed(raw, DATA_TYP=f"'{kind}'")) == {}

@@ -10,6 +10,7 @@ from cube_checks import check_cubes
 from partial_cube_files import FINAL, Killed, Leftover, recovered
 
 from vampires import _core
+from vampires.cube_header import KeywordChange
 from vampires.partial_cubes import partial_cubes
 from vampires.recovery import plan_recovery, recover, remove
 
@@ -71,17 +72,25 @@ def check_again(leftover: Leftover) -> None:
     assert cube.history.count("recovered: 7 frames") == 1
 
 
-@pytest.mark.parametrize("torn_at", range(0, 80 * 100, 720))
-def test_a_header_written_half_is_written_again(tmp_path, monkeypatch, torn_at):
-    leftover = Leftover(tmp_path)
+@pytest.mark.parametrize("changes", [None, 9, 13], ids=["open", "END stays", "END moves back"])
+def test_a_header_written_half_is_written_again(tmp_path, monkeypatch, changes):
+    """At every card, over the provisional header or over the final one of a logger that was
+    killed just before the cube got its name."""
     real = os.pwrite
+    for torn_at in range(0, len(Leftover(tmp_path / "first").header), 80):
+        leftover = Leftover(tmp_path / str(torn_at))
+        if changes is not None:
+            names = [KeywordChange(n, f"KEY{n}", n) for n in range(changes)]
+            leftover.write_final_header(7, changes=names)
 
-    def torn(fd, content, offset):
-        real(fd, content[:torn_at], offset)
-        raise Killed
+        def torn(fd, content, offset):
+            if offset:
+                return real(fd, content, offset)
+            real(fd, content[:torn_at], offset)  # noqa: B023
+            raise Killed
 
-    monkeypatch.setattr(os, "pwrite", torn)
-    with pytest.raises(Killed):
-        recover(leftover.partial)
-    monkeypatch.undo()
-    recovered(leftover, 7)
+        monkeypatch.setattr(os, "pwrite", torn)
+        with pytest.raises(Killed):
+            recover(leftover.partial)
+        monkeypatch.undo()
+        recovered(leftover, 7)

@@ -17,7 +17,7 @@ from vampires.cube_check_frames import FrameFinding, check_frames, read_frames_t
 from vampires.cube_check_sums import check_sums, check_unpacked
 from vampires.fits_hdus import BLOCK_BYTES, FitsInvalid, Hdu, opened, read_hdus
 from vampires.header_cards import CARD_BYTES, Cards
-from vampires.header_rules import header_faults
+from vampires.header_rules import blank_card_fault, header_faults
 from vampires.version import DISTRIBUTION
 
 Kind = Literal["cube", "compressed", "foreign"]
@@ -124,6 +124,10 @@ class _Check:
             return
         report.frames = _frames(image)
         self._check_header(image)
+        for hdu in hdus:
+            fault = "" if hdu is image else blank_card_fault(hdu.cards)
+            if fault:
+                self._not_ours(f"HDU {hdu.number}: {fault}")
         self._check_frames(whole, image)
 
     def _not_ours(self, text: str) -> None:

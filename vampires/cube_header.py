@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from vampires import times
 from vampires.aux_header import AuxCard, AuxHeader
 from vampires.fits_cards import (
-    BLANK_CARD,
     CARD_CHARS,
     END_CARD,
+    filler_cards,
     generic_field,
     history_cards,
     is_structural,
@@ -30,6 +30,7 @@ from vampires.keywords import Keyword, KeywordValue, decode_keywords, unreadable
 from vampires.version import DISTRIBUTION, package_version
 
 BLOCK_BYTES = 2880
+BLOCK_CARDS = BLOCK_BYTES // CARD_CHARS
 WCS_SUFFIXES = ("", "B", "C", "D")  # of the sets of coordinates that the readers know
 SPARE_HISTORY_CARDS = 12  # for what may still happen to an open cube
 MJD_DECIMALS = 11  # of a day: 0.9 us
@@ -130,8 +131,25 @@ def reserve_bytes(facts: CubeFacts, aux: AuxHeader) -> int:
     return -(-header_cards_needed(facts, aux) * CARD_CHARS // BLOCK_BYTES) * BLOCK_BYTES
 
 
-def cube_header(facts: CubeFacts, aux: AuxHeader, reserve_bytes: int) -> bytes:
-    """The header, exactly ``reserve_bytes`` long; blank cards before END fill the room.
+def provisional_header(
+    facts: CubeFacts, aux: AuxHeader, reserve_bytes: int, end_card: int
+) -> bytes:
+    """The header of a cube that is still open, as ``cube_header``; its last card is an END too.
+
+    So whenever writing a longer header over this one is cut short, there is an END, and it lies
+    in the last block.
+    """
+    header = cube_header(facts, aux, reserve_bytes, end_card)
+    return header[:-CARD_CHARS] + END_CARD.encode("ascii")
+
+
+def cube_header(
+    facts: CubeFacts, aux: AuxHeader, reserve_bytes: int, end_card: int = 0
+) -> bytes:
+    """The header, exactly ``reserve_bytes`` long, without a blank card before END.
+
+    END is card number ``end_card``, from 0, or a later one: it lies in the last block, since
+    the pixels follow, and behind all cards. Comments fill the cards that are left before it.
 
     Where the room is short, first HISTORY of changed keywords gives way, then commentary of
     ``aux``, then its cards from the last one, then other HISTORY; a HISTORY card counts each.
@@ -145,13 +163,19 @@ def cube_header(facts: CubeFacts, aux: AuxHeader, reserve_bytes: int) -> bytes:
             f"{reserve_bytes} bytes reserved for a header; "
             f"a positive multiple of {BLOCK_BYTES} is needed"
         )
-    capacity = reserve_bytes // CARD_CHARS - 1
+    last_card = reserve_bytes // CARD_CHARS - 1
     parts = _parts(facts, aux)
-    _make_room(parts, capacity)
-    cards = parts.cards()
-    cards += [BLANK_CARD] * (capacity - len(cards))
-    header = "".join([*cards, END_CARD]).encode("ascii")
+    _make_room(parts, last_card)
+    cards = ended_cards(parts.cards(), last_card + 1, end_card)
+    header = "".join(cards).ljust(reserve_bytes).encode("ascii")
     return header if facts.data_sum is None else stamp_checksum(header, facts.data_sum)
+
+
+def ended_cards(cards: list[str], room: int, end_card: int = 0) -> list[str]:
+    """``cards``, fillers and END, the last of which lies in the last block of ``room`` cards,
+    at card ``end_card`` or behind it."""
+    end = max(min(end_card, room - 1), room - BLOCK_CARDS, len(cards))
+    return [*cards, *filler_cards(end - len(cards)), END_CARD]
 
 
 def _parts(facts: CubeFacts, aux: AuxHeader) -> _Parts:

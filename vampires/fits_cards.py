@@ -26,8 +26,9 @@ CARD_CHARS = 80
 NAME_CHARS = 8
 NUMBER_CHARS = 20  # fixed format: columns 11 to 30
 HISTORY_CHARS = 72
-BLANK_CARD = " " * CARD_CHARS
 END_CARD = "END".ljust(CARD_CHARS)
+EMPTY_COMMENT = "COMMENT".ljust(CARD_CHARS)
+FILLER_NOTE = "Room kept for HISTORY; these comments carry nothing"
 AXES = 3  # NAXIS of every cube
 NO_UNIT = ("", "NA")
 
@@ -210,6 +211,19 @@ def _loses_scale(name: str, value: KeywordValue, field: str) -> bool:
 
 def _in_full(value: KeywordValue) -> str:
     return f"{value:{NUMBER_CHARS}.12E}"
+
+
+def filler_cards(count: int) -> list[str]:
+    """``count`` cards that take up room before END; the first says so.
+
+    They are comments because the readers stop on a card without a keyword.
+    """
+    return ([*comment_cards(FILLER_NOTE), *[EMPTY_COMMENT] * count])[:count]
+
+
+def is_filler(card: str) -> bool:
+    """Whether a card is one of ``filler_cards``."""
+    return card in (EMPTY_COMMENT, *comment_cards(FILLER_NOTE))
 
 
 def _dictionary_field(printf: str, value: KeywordValue) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
-from vampires.header_cards import Cards, FitsInvalid, Value
+from vampires.header_cards import CARD_BYTES, Cards, FitsInvalid, Value
 from vampires.times import UNIX_EPOCH_MJD
 
 Level = Literal["error", "warning", "strict"]
@@ -47,6 +47,7 @@ _MODE_ENDINGS = ("_MBI", "_MBIR", "_SDI", "_PUP")
 # BITPIX -> BZERO of unsigned pixels (signed ones at 8 bits); FITS 4.0, section 5.2.5
 _OFFSETS = {8: -128, 16: 32768, 32: 2147483648, 64: 9223372036854775808}
 
+_NO_KEYWORD = b" " * 8
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _DATE_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?")
 _TIME = re.compile(r"(\d\d):(\d\d):(\d\d)(?:\.(\d+))?")
@@ -60,6 +61,7 @@ _TOLERANCE_US = 2_000  # 8 decimals of a day are 0.9 ms
 @dataclass(frozen=True)
 class HeaderFault:
     """One thing that is wrong with a keyword. text: one line, what was found and expected.
+    keyword: empty where it is not one keyword's.
 
     level: "error" breaks a rule of the readers; "warning" is missing or strange, and a reader
     may do without; "strict" is asked for only where ``strict`` is.
@@ -87,6 +89,22 @@ def header_faults(cards: Cards, *, strict: bool = False) -> list[HeaderFault]:
         known = {fault.keyword for fault in rules.faults}
         rules.faults += dictionary_faults(cards, besides=known)
     return rules.faults
+
+
+def blank_card_fault(cards: Cards) -> str:
+    """Which cards have no keyword; empty where all have one.
+
+    The reduction pipeline goes through all keywords and stops on an empty one.
+    """
+    raw = cards.raw
+    numbers = [
+        number
+        for number, at in enumerate(range(0, len(raw), CARD_BYTES), 1)
+        if raw.startswith(_NO_KEYWORD, at)
+    ]
+    if not numbers:
+        return ""
+    return f"{len(numbers)} cards without a keyword, first card {numbers[0]}; expected none"
 
 
 class _Rules:
@@ -136,6 +154,12 @@ def _shown(value: Value) -> str:
 
 
 # -- the rules --------------------------------------------------------------------------------
+
+
+def _blank_cards(rules: _Rules) -> None:
+    fault = blank_card_fault(rules.cards)
+    if fault:
+        rules.faults.append(HeaderFault("", fault, "error"))
 
 
 def _pixels(rules: _Rules) -> None:
@@ -258,7 +282,16 @@ def _coordinates(rules: _Rules) -> None:
             rules.wanted(name + ending)
 
 
-_RULES = (_pixels, _dates, _times, _kinds, _mode, _detector_of_camera, _coordinates)
+_RULES = (
+    _blank_cards,
+    _pixels,
+    _dates,
+    _times,
+    _kinds,
+    _mode,
+    _detector_of_camera,
+    _coordinates,
+)
 _UNIX_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 

@@ -21,7 +21,13 @@ import numpy as np
 
 from vampires import _core
 from vampires.aux_header import AuxHeader, read_aux_header
-from vampires.cube_header import CubeFacts, KeywordChange, cube_header, header_cards_needed
+from vampires.cube_header import (
+    CubeFacts,
+    KeywordChange,
+    cube_header,
+    header_cards_needed,
+    provisional_header,
+)
 from vampires.cube_names import HiddenNames, cube_folder, final_names, hidden_names
 from vampires.frame_table import FRAME_DTYPE, Rows, frames_hdu
 from vampires.keywords import decode_keywords
@@ -121,6 +127,7 @@ class _OpenCube:
     folder: OpenFolder | None = None  # None: it cannot be made, so far
     names: HiddenNames | None = None  # in that folder
     aux: AuxHeader = field(default_factory=AuxHeader)
+    end_card: int = 0  # place of END in its provisional header
     is_open: bool = False
     written: bool = False
     retry_at: float = 0.0
@@ -542,13 +549,14 @@ class Logger:
         frames = max(choice.fits, captured)
         facts = self._start_facts(cube, n_frames=frames)
         cube.root = choice.root
+        cube.end_card = header_cards_needed(facts, cube.aux) - 1
         try:
             _, names = self._enter_folder(cube)
             cube.reserved = self._engine.open_cube(
                 cube.index,
                 os.fspath(names.cube),
                 os.fspath(names.frames),
-                self._fitted_header(facts, cube),
+                self._fitted_header(facts, cube, provisional_header),
                 frames,
                 required,
             )
@@ -593,13 +601,15 @@ class Logger:
             | known
         )
 
-    def _fitted_header(self, facts: CubeFacts, cube: _OpenCube) -> bytes:
+    def _fitted_header(
+        self, facts: CubeFacts, cube: _OpenCube, make: Callable[..., bytes]
+    ) -> bytes:
         """The header in the room that was kept; keywords that came since may not fit."""
         room = cube.start["header_bytes"]
         raw = facts.keywords_raw
         while True:
             try:
-                return cube_header(facts, cube.aux, room)
+                return make(facts, cube.aux, room, cube.end_card)
             except ValueError:
                 if not raw:
                     raise
@@ -634,7 +644,7 @@ class Logger:
         rows, cubes_before = self._with_lost_before(cube, rows)
         facts = self._end_facts(cube, end, rows, missing, untold)
         folder, names = self._enter_folder(cube)
-        header = self._fitted_header(facts, cube)
+        header = self._fitted_header(facts, cube, cube_header)
         # First, since it gives back disk space that was kept for more frames.
         self._engine.finish_cube(cube.index, header, frames_hdu(rows))
         write_durably(names.sidecar, sidecar_text(self.config.stream, rows))

@@ -1,7 +1,8 @@
 """The header of a recovered cube: the one its logger began, completed in its place.
 
-Every card stays where it stands, new ones take the blank cards before END. So a header that is
-half written, since the recovery itself was killed, still has every keyword once.
+Every card stays where it stands, new ones take the places of the fillers before END (of blank
+cards in cubes of earlier versions). So a header that is half written, since the recovery itself
+was killed, still has every keyword once.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from vampires.aux_header import AuxHeader
-from vampires.cube_header import CubeFacts, cube_header
+from vampires.cube_header import CubeFacts, cube_header, ended_cards
 from vampires.fits_cards import (
-    BLANK_CARD,
     CARD_CHARS,
-    END_CARD,
     generic_field,
     history_cards,
+    is_filler,
     literal_card,
     value_card,
 )
@@ -76,8 +76,10 @@ def recovered_header(
     known = set(cards)
     for text in _history(partial, len(rows), gaps, finished=finished):
         cards += [card for card in history_cards(text) if card not in known]
-    _make_room(cards, hdu.header_bytes // CARD_CHARS - 1)
-    return stamp_checksum("".join([*cards, END_CARD]).encode("ascii", "replace"), data_sum)
+    room = hdu.header_bytes // CARD_CHARS
+    _make_room(cards, room - 1)
+    header = "".join(ended_cards(cards, room)).ljust(hdu.header_bytes)
+    return stamp_checksum(header.encode("ascii", "replace"), data_sum)
 
 
 def _fresh_cards(
@@ -113,20 +115,22 @@ def _fresh_cards(
 
 
 def _replaced(raw: str, new: dict[str, str]) -> list[str]:
-    """The cards of the old header with the new ones in their places, or at the end; of two of
-    one keyword the first."""
+    """The cards of the old header but its fillers, with the new ones in their places, or at the
+    end; of two of one keyword the first. A card without a keyword becomes a comment."""
     cards: list[str] = []
     taken: set[str] = set()
     for at in range(0, len(raw), CARD_CHARS):
         card = raw[at : at + CARD_CHARS]
         name = card[:8].rstrip()
-        if card[8:10] == "= ":
+        if not name:
+            card = f"COMMENT {card[8:]}"
+        elif card[8:10] == "= ":
             if name in taken:
                 continue
             taken.add(name)
             card = new.get(name, card)
         cards.append(card)
-    while cards and cards[-1] == BLANK_CARD:
+    while cards and is_filler(cards[-1]):
         cards.pop()
     return cards + [card for name, card in new.items() if name not in taken]
 
@@ -146,7 +150,7 @@ def _history(partial: PartialCube, frames: int, gaps: Gaps, *, finished: bool) -
 
 
 def _make_room(cards: list[str], capacity: int) -> None:
-    """Fills up with blank cards; where there are too many, earlier commentary gives way."""
+    """Where there are more cards than the capacity, earlier commentary gives way."""
     for at in range(len(cards) - 1, -1, -1):
         if len(cards) <= capacity:
             break
@@ -154,7 +158,6 @@ def _make_room(cards: list[str], capacity: int) -> None:
             del cards[at]
     if len(cards) > capacity:
         raise ValueError(f"its header has room for {capacity} cards, {len(cards)} are needed")
-    cards += [BLANK_CARD] * (capacity - len(cards))
 
 
 def _old_card(hdu: Hdu, keyword: str) -> str:

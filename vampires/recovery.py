@@ -20,6 +20,7 @@ import numpy as np
 
 from vampires import _core
 from vampires.cube_names import FinalNames, HiddenNames, final_names
+from vampires.fits_cards import CARD_CHARS, END_CARD
 from vampires.fits_hdus import BLOCK_BYTES, FitsInvalid, Hdu, read_hdus, read_primary
 from vampires.fits_sum import add_sums
 from vampires.frame_table import FRAME_DTYPE, Rows, frames_hdu, read_journal
@@ -276,6 +277,9 @@ def _finish(fd: int, plan: Plan, contents: _Contents, rows: Rows, progress: Prog
     header = recovered_header(
         contents.hdu, plan.partial, rows, plan.gaps, data_sum=data_sum, now_ns=time.time_ns()
     )
+    # Whenever the next write is cut short, the header has an END, in its last block.
+    _write(fd, END_CARD.encode("ascii"), begin - CARD_CHARS)
+    os.fsync(fd)
     _write(fd, header, 0)
     os.fsync(fd)  # from here on nothing behind the frames is taken for one
     table = b"\0" * (-end % BLOCK_BYTES) + frames_hdu(rows)
