@@ -68,6 +68,7 @@ def check_cube(
     *,
     strict: bool = False,
     pixels: bool = True,
+    keywords: bool = True,
     progress: Progress | None = None,
 ) -> CubeReport:
     """Checks one file, ``.fits`` or ``.fits.fz``, with its sidecar.
@@ -75,6 +76,7 @@ def check_cube(
     strict: the header also against the instrument's dictionary (``header_faults``).
     pixels: False leaves the image unread: quick, and blind to damaged pixels. The pixels of a
     compressed cube are unpacked by funpack, into memory.
+    keywords: False leaves out what the readers want of the header, which can still be mended.
     Whatever the file is, nothing is raised but what ``progress`` raises.
     """
     report = CubeReport(Path(path))
@@ -82,7 +84,10 @@ def check_cube(
         with opened(path) as fd:
             before = os.fstat(fd)
             report.bytes = before.st_size
-            _Check(fd, report, strict, pixels, progress or _no_progress).run()
+            check = _Check(fd, report, pixels, progress or _no_progress)
+            hdus, image = check.run()
+            if keywords and image is not None:
+                check.check_keywords(hdus, image, strict)
             _check_unchanged(report, before, os.fstat(fd))
     except FitsInvalid as error:
         report.faults.append(str(error))
@@ -96,16 +101,14 @@ def check_cube(
 class _Check:
     """The checks of one open file."""
 
-    def __init__(
-        self, fd: int, report: CubeReport, strict: bool, pixels: bool, progress: Progress
-    ) -> None:
+    def __init__(self, fd: int, report: CubeReport, pixels: bool, progress: Progress) -> None:
         self._fd = fd
         self._report = report
-        self._strict = strict
         self._pixels = pixels
         self._progress = progress
 
-    def run(self) -> None:
+    def run(self) -> tuple[list[Hdu], Hdu | None]:
+        """Structure, sums and the account of the frames. The HDUs, and the one of the image."""
         report = self._report
         hdus, fault = read_hdus(self._fd)
         image = next((hdu for hdu in hdus if _holds_image(hdu)), None)
@@ -121,14 +124,10 @@ class _Check:
                 report.faults.append("there is no compressed image in it")
             elif hdus:
                 self._not_ours("there is no image in it")
-            return
+            return hdus, None
         report.frames = _frames(image)
-        self._check_header(image)
-        for hdu in hdus:
-            fault = "" if hdu is image else blank_card_fault(hdu.cards)
-            if fault:
-                self._not_ours(f"HDU {hdu.number}: {fault}")
         self._check_frames(whole, image)
+        return hdus, image
 
     def _not_ours(self, text: str) -> None:
         """A fault of our own cubes; of a foreign file it is worth a word."""
@@ -146,9 +145,14 @@ class _Check:
             self._report.faults += [fault] if fault else []
             self._report.warnings += [warning] if warning else []
 
-    def _check_header(self, image: Hdu) -> None:
+    def check_keywords(self, hdus: list[Hdu], image: Hdu, strict: bool) -> None:
+        """What the readers of the cube want of its headers."""
+        for hdu in hdus:
+            fault = "" if hdu is image else blank_card_fault(hdu.cards)
+            if fault:
+                self._not_ours(f"HDU {hdu.number}: {fault}")
         missing: dict[str, list[str]] = {}
-        for found in header_faults(image.cards, strict=self._strict):
+        for found in header_faults(image.cards, strict=strict):
             if found.level != "error" and found.text.endswith(" is missing"):
                 missing.setdefault(found.level, []).append(found.keyword)
             elif found.level == "warning":
