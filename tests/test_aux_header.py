@@ -8,14 +8,18 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vampires.aux_header import MAX_BYTES, parse_aux_header, read_aux_header
+from vampires.aux_header import MAX_BYTES, AuxHeader, parse_aux_header, read_aux_header
 
-GOLDEN = Path(__file__).parent / "data" / "fits" / "aux"
+DATA = Path(__file__).parent / "data"
+GOLDEN = DATA / "fits" / "aux"
+CASES = DATA / "cases"
 
 
-def header_bytes(*cards: str, end: bool = True) -> bytes:
+def header_bytes(*cards: str | bytes, end: bool = True) -> bytes:
+    """Of cards in Latin-1, or of their bytes."""
     images = ["SIMPLE  =                    T", *cards, *(["END"] if end else [])]
-    text = "".join(f"{card:<80}" for card in images).encode("latin-1")
+    raw = (card if isinstance(card, bytes) else card.encode("latin-1") for card in images)
+    text = b"".join(card.ljust(80) for card in raw)
     return text + b" " * (-len(text) % 2880)
 
 
@@ -62,11 +66,21 @@ def test_a_continue_card_behind_a_card_left_out_goes_with_it():
     assert [card.text.rstrip() for card in aux.cards] == ["A       = 1"]
 
 
-def test_a_continue_card_behind_a_bad_card_is_not_joined_to_an_older_string():
+@pytest.mark.parametrize("between", ["BAD     = 1.2.3", "B       = 1", "COMMENT c"])
+def test_a_continue_card_behind_another_card_is_not_joined_to_an_older_string(between):
+    aux = parse_aux_header(header_bytes("A       = 'abc&'", between, "CONTINUE  'def'"), "a")
+    assert aux.cards[0].text.rstrip() == "A       = 'abc&'"
+    assert not any("def" in card.text for card in aux.cards if not card.is_commentary)
+
+
+def test_a_string_goes_on_only_behind_an_ampersand_at_its_end():
     aux = parse_aux_header(
-        header_bytes("A       = 'abc&'", "BAD KEY = 1", "CONTINUE  'def'"), "a"
-    )
-    assert [card.text.rstrip() for card in aux.cards] == ["A       = 'abc&'"]
+        header_bytes("A       = 'abc' / it's '&'", "CONTINUE  'def'", "B       = 'x&' / c",
+                     "CONTINUE  'y&'", "CONTINUE  'z'", "CONTINUE  'nothing'"), "a"
+    )  # fmt: skip
+    assert [(card.name, len(card.text)) for card in aux.cards] == [
+        ("A", 80), ("COMMENT", 80), ("B", 240), ("COMMENT", 80)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -80,21 +94,139 @@ def test_cards_on_the_layout_are_never_taken(name):
 
 @pytest.mark.parametrize(
     "card",
-    ["lower   = 1", "BAD KEY = 1", "NOVALUE   1", "X       =1", "Q       = 'open",
-     "N       = 1.2.3", "L       = Tx", "U       = \xe9", "C       = 1 no slash",
-     "EQUINOX = 'FK5'", "DATE-X  = 'now'", "CRPIX4  = 1.0", "HIERARCH = 1",
-     "HIERARCH A.B = 1", "CONTINUE  'of nothing'"],
+    ["N       = 1.2.3", "N       = Tx", "N       = \xe9", "N       = 1 no slash",
+     "N       = M31 / galaxy", "N       = 'open / or not", "N       = 12:34:56",
+     "EQUINOX = 'FK5'", "EQUINOX = (1.0, 2.0)", "DATE-X  = 'now'", "DATE-X  = 5",
+     "DATE-X  = '2026-02-30'", "CRPIX4  = 1.0", "RADESYS = 'none'",
+     "HIERARCH LONG N = 1.2.3"],
 )  # fmt: skip
-def test_a_card_against_the_standard_is_left_out_and_counted(card):
+def test_a_card_whose_meaning_is_not_certain_is_left_out_and_named(card):
     aux = parse_aux_header(header_bytes("A       = 1", card, "B       = 2"), "v.aux.fits")
+    name = "LONG N" if "LONG" in card else card[:8].rstrip()
     assert [c.name for c in aux.cards] == ["A", "B"]
-    assert aux.note == "v.aux.fits: 1 cards left out; 2 keywords taken"
+    assert aux.note == f"v.aux.fits: left out: {name}; 2 keywords taken"
+    assert [(note.keyword, note.action) for note in aux.notes] == [(name, "left out")]
+
+
+@pytest.mark.parametrize(
+    ("card", "mended"),
+    [
+        ("lower   = 1", "LOWER   = 1"),
+        ("BAD KEY = 1", "BAD_KEY = 1"),
+        (" LATE   = 1", "LATE    = 1"),
+        ("X       =1", "X       = 1"),
+        ("X = 1 / c", "X       =  1 / c"),
+        ("X='text'", "X       = 'text'"),
+        ("E       = 1.5e-3 / per mille", "E       = 1.5E-3 / per mille"),
+        ("E       = 2d5", "E       = 2D5"),
+        ("E       = (1e1, 2)", "E       = (1E1, 2)"),
+        ("L       =                    t / c", "L       =                    T / c"),
+        ("N       = nan / c", "N       =  'NaN     '          / c"),
+        ("Q       = 'open", "Q       = 'open'"),
+        ("EQUINOX = '2000.0'", "EQUINOX =               2000.0"),
+        ("EPOCH   = 1950.0", "EQUINOX = 1950.0"),
+        ("OBJECT  = 5 / c", "OBJECT  = '5       '           / c"),
+        ("DATE-X  = '2016-12-31T23:59:60'", "DATE-X  = '2017-01-01T00:00:00'"),
+        ("DATE-X  = '2024-02-28T23:59:60.5'", "DATE-X  = '2024-02-29T00:00:00.5'"),
+        ("DATE-X  = '2016-12-31 23:59:58Z'", "DATE-X  = '2016-12-31T23:59:58'"),
+        ("DATE-X  = '21/12/96'", "DATE-X  = '1996-12-21'"),
+        ("C       = 3.5 / [\xb0C]", "C       = 3.5 / [degC]"),
+        ("C       = 'M\xfcller'", "C       = 'Muller'"),
+        ("C       = 1 / a\tb\x07", "C       = 1 / a b?"),
+        ("C       = '" + 60 * "\xb0" + "'", "C       = '" + 60 * "?" + "'"),
+        ("C       = 1 / " + 60 * "\xb0", "C       = 1 / " + 22 * "deg"),
+        ("HIERARCH LONG N = 1e3", "HIERARCH LONG N = 1E3"),
+    ],
+)
+def test_a_card_that_can_mean_only_one_thing_is_mended_and_named(card, mended):
+    aux = parse_aux_header(header_bytes(card, "B       = 2"), "v.aux.fits")
+    assert [c.text for c in aux.cards] == [mended.ljust(80)[:80], "B       = 2".ljust(80)]
+    name = aux.cards[0].name
+    assert aux.note == f"v.aux.fits: mended: {name}; 2 keywords taken"
+    assert [(note.keyword, note.action) for note in aux.notes] == [(name, "mended")]
+    assert fits.Card.fromstring(aux.cards[0].text).verify("exception") is None
+
+
+def test_utf8_is_read_as_such_also_where_the_card_ends_within_a_character():
+    cut = b"D       = 1 / ".ljust(79, b"x") + "\xe9".encode()[:1]
+    aux = parse_aux_header(header_bytes("C       = 1 / \xb0C \xb5m \u20ac".encode(), cut), "a")
+    assert [card.text.rstrip() for card in aux.cards] == [
+        "C       = 1 / degC um ?", "D       = 1 / ".ljust(79, "x")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("card", "comments"),
+    [
+        ("", []),
+        ("         / WEATHER", ["/ WEATHER"]),
+        ("        = 5", ["= 5"]),
+        ("NOVALUE   some text", ["NOVALUE   some text"]),
+        ("HIERARCH = 1", ["HIERARCH = 1"]),
+        ("HIERARCH some text", ["HIERARCH some text"]),
+        ("CONTINUE  'of nothing'", ["CONTINUE  'of nothing'"]),
+        ("CONTINUE of nothing", ["CONTINUE of nothing"]),
+        ("X" * 8 + " " + "word " * 14, ["X" * 8 + " " + ("word " * 12).strip(), "word word"]),
+        ("AIRMASS =         / not known", ["AIRMASS =         / not known"]),
+        ("EQUINOX =", ["EQUINOX ="]),
+    ],
+)
+def test_commentary_of_any_keyword_becomes_a_comment_without_complaint(card, comments):
+    aux = parse_aux_header(header_bytes("A       = 1", card, "B       = 2"), "v.aux.fits")
+    assert (aux.note, aux.notes) == ("", ())
+    assert [c.name for c in aux.cards] == ["A", *["COMMENT"] * len(comments), "B"]
+    assert [c.text[8:].strip() for c in aux.cards[1:-1]] == comments
+
+
+def test_text_that_is_no_card_becomes_a_comment_and_is_named():
+    aux = parse_aux_header(header_bytes("Written by hand"), "v.aux.fits")
+    assert [c.text.rstrip() for c in aux.cards] == ["COMMENT  Written by hand"]
+    assert [note.action for note in aux.notes] == ["mended"]
+
+
+def test_the_note_has_eight_names_of_each_kind_and_the_notes_have_all():
+    bad = [f"BAD{n:<5}= x" for n in range(10)]
+    odd = [f"odd{n:<5}= 1" for n in range(9)]
+    aux = parse_aux_header(header_bytes(*bad, *odd), "v.aux.fits")
+    first = ", ".join(f"BAD{n}" for n in range(8))
+    assert f"left out: {first} and 2 more; mended: ODD0, " in aux.note
+    assert "ODD8" not in aux.note and "\n" not in aux.note
+    assert len(aux.notes) == 19
+    assert all(note.keyword in note.text and "\n" not in note.text for note in aux.notes)
+
+
+# -- cases ------------------------------------------------------------------------------------
+
+
+def case(name: str) -> AuxHeader:
+    return parse_aux_header((CASES / f"{name}.fits").read_bytes(), "vcam1.aux.fits")
+
+
+def test_a_degree_sign_in_a_comment_costs_no_value():
+    aux = case("aux_degree")
+    (card,) = aux.cards
+    assert card.text.rstrip() == "TEMP_OUT=                  3.5 / [degC] outside"
+    assert "TEMP_OUT" in aux.note
+
+
+def test_a_heading_without_a_keyword_is_taken_as_a_comment():
+    aux = case("aux_blank_keyword")
+    assert [card.name for card in aux.cards] == ["COMMENT", "TEMP_OUT"]
+    assert aux.note == ""
+
+
+def test_two_more_cards_are_taken():
+    aux = case("aux_two_cards_make_standard_unpackable")
+    assert [card.name for card in aux.cards] == ["MYKEY", "MYKEY2"]
 
 
 def test_the_first_card_of_a_name_is_kept():
     assert parsed("A       = 1", "A       = 2", "HIERARCH a = 3") == {
         "A": "A       = 1".ljust(80)
     }
+    aux = parse_aux_header(header_bytes("A       = 1", "A       = 2", "B = 1", "B = 1"), "a")
+    assert ("A", "left out") in [(note.keyword, note.action) for note in aux.notes]
+    assert ("B", "left out") not in [(note.keyword, note.action) for note in aux.notes]
 
 
 def test_a_missing_file_is_told(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 from datetime import datetime, timezone
@@ -225,6 +226,21 @@ def test_stream_keywords_beat_auxiliary_cards_and_the_logger_beats_both(start_lo
     assert cube.string("UT") == "04:05:06.790246"
     assert "_MAQTIME" not in cube.cards
     assert "'UT' not written" in cube.history and "'NAXIS3' not written" in cube.history
+
+
+def test_a_mended_auxiliary_card_is_in_each_cube_and_reported_once(shm_dir, tmp_path):
+    degree = Path(__file__).parent / "data" / "cases" / "aux_degree.fits"
+    shutil.copy(degree, shm_dir / "cam1.aux.fits")
+    camera = Camera()
+    logger = LoggerThread(camera.name, tmp_path, shm_dir, cube_size=2).attached()
+    camera.send(6)
+    logger.wait_status(frames=6)
+    ended = logger.stop()
+    (line,) = [line for line in ended.lines if "TEMP_OUT" in line]
+    assert camera.name in line
+    for cube in ended.cubes(camera.pool):
+        assert float(cube.cards["TEMP_OUT"]) == 3.5
+        assert "TEMP_OUT" in cube.history
 
 
 def test_keywords_are_those_of_the_first_frame_and_changes_are_told(start_logger):

@@ -1,28 +1,30 @@
 """Cards that other programs add to the cubes of a stream: ``<shm dir>/<stream>.aux.fits``.
 
 The observatory's daemons keep that file: a FITS file without data, whose header holds the
-pointing, the optics, the weather. A missing or damaged file never stops a recording: what is
-good is taken, and ``AuxHeader.note`` says in one line what was not.
+pointing, the optics, the weather. A missing or damaged file never stops a recording: every
+legal card is taken, what is nearly legal is mended, and ``AuxHeader.note`` says in one line
+what was not as it should be.
 """
 
-import re
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from vampires.fits_cards import CARD_CHARS, is_structural, reserved_value
-from vampires.keywords import KeywordValue
+from vampires.aux_cards import (
+    COMMENTARY,
+    CONTINUE,
+    CardRefused,
+    OneCard,
+    read_card,
+)
+from vampires.fits_cards import CARD_CHARS
 
 MAX_BYTES = 100 * 2880
-COMMENTARY = ("COMMENT", "HISTORY")
+MOST_NAMED = 8  # keywords in a note
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[ED][+-]?\d+)?"
-_VALUE = re.compile(
-    r" *(?P<value>'(?:[^']|'')*'|[TF](?= *(?:/|$))"
-    rf"|{_NUMBER}|\( *{_NUMBER} *, *{_NUMBER} *\)|) *(?:/.*)?"
-)
-_NAME = re.compile(r"[A-Z0-9_-]{1,8}")
-_LONG_NAME = re.compile(r"[A-Z0-9_-]+(?: +[A-Z0-9_-]+)*")
+Action = Literal["mended", "left out"]
 
 
 @dataclass(frozen=True)
@@ -41,19 +43,38 @@ class AuxCard:
 
 
 @dataclass(frozen=True)
+class AuxNote:
+    """A keyword that did not go into the cube as it came."""
+
+    keyword: str
+    action: Action
+    why: str
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        return f"{self.keyword} {self.action}: {self.why}"
+
+
+@dataclass(frozen=True)
 class AuxHeader:
-    """The cards of an auxiliary file; ``note`` is one line on what is missing, else ''."""
+    """The cards of an auxiliary file.
+
+    ``note`` is one line on what is missing or had to be mended, with the first eight keywords
+    of each; '' where nothing was. ``notes`` are all of those keywords.
+    """
 
     cards: tuple[AuxCard, ...] = ()
     note: str = ""
+    notes: tuple[AuxNote, ...] = ()
 
 
 def read_aux_header(shm_dir: str | Path, stream: str) -> AuxHeader:
     """The cards of ``<shm_dir>/<stream>.aux.fits`` that a cube can take, in their order.
 
-    Card text stays as it is; names after HIERARCH become upper case. Cards on the layout of
-    the file, cards that break the standard and second cards of a name are left out. At most
-    288000 bytes are read. Never raises for what the file is or holds.
+    ``read_card`` says what becomes of one. Cards on the layout of the file are passed over; of
+    two values of a keyword the first counts. At most 288000 bytes are read. Never raises for
+    what the file is or holds.
     """
     path = Path(shm_dir) / f"{stream}.aux.fits"
     try:
@@ -73,16 +94,18 @@ def parse_aux_header(header: bytes, file_name: str) -> AuxHeader:
     if not header.startswith(b"SIMPLE  ="):
         return AuxHeader(note=f"{file_name} is not a FITS file: no auxiliary cards")
     images, ended = _card_images(header)
-    cards, rejected = _legal_cards(images)
+    taken = _Taken()
+    for image in images:
+        taken.add(image)
     faults = []
     if not ended:
         faults.append("no END card")
     if len(header) > MAX_BYTES:
         faults.append(f"over {MAX_BYTES} bytes")
-    if rejected:
-        faults.append(f"{rejected} cards left out")
-    note = f"{file_name}: {', '.join(faults)}; {len(cards)} keywords taken" if faults else ""
-    return AuxHeader(tuple(cards), note)
+    faults += [*_named("left out", taken.notes), *_named("mended", taken.notes)]
+    keywords = sum(not card.is_commentary for card in taken.cards)
+    note = f"{file_name}: {'; '.join(faults)}; {keywords} keywords taken" if faults else ""
+    return AuxHeader(tuple(taken.cards), note, tuple(taken.notes))
 
 
 def _card_images(header: bytes) -> tuple[list[bytes], bool]:
@@ -96,80 +119,58 @@ def _card_images(header: bytes) -> tuple[list[bytes], bool]:
     return images, False
 
 
-def _legal_cards(images: list[bytes]) -> tuple[list[AuxCard], int]:
-    """The cards a cube can take, and how many broke the standard or repeated a name."""
-    cards: list[AuxCard] = []
-    seen: set[str] = set()
-    rejected = 0
-    continues = False  # the card before was taken and its string may go on
-    for image in images:
-        text = image.decode("ascii", "replace")
-        if text.isspace():
-            continue
-        if text.startswith("CONTINUE"):
-            continues = continues and _is_continuation(text)
-            if continues:
-                cards[-1] = AuxCard(cards[-1].name, cards[-1].text + text)
-            else:
-                rejected += 1
-            continue
-        continues = False
-        card = _legal_card(text)
-        if card is None or card.name in seen:
-            rejected += 1
-        elif card.is_commentary:
-            cards.append(card)
-        elif not is_structural(card.name):
-            cards.append(card)
-            seen.add(card.name)
-            continues = "&'" in text
-    return cards, rejected
+def _named(action: Action, notes: Iterable[AuxNote]) -> list[str]:
+    names = list(dict.fromkeys(note.keyword for note in notes if note.action == action))
+    if not names:
+        return []
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return [f"{action}: {', '.join(names[:MOST_NAMED])}{more}"]
 
 
-def _legal_card(text: str) -> AuxCard | None:
-    if not (text.isascii() and text.isprintable()):
-        return None
-    name = text[:8].rstrip()
-    if name in COMMENTARY:
-        return AuxCard(name, text)
-    if name == "HIERARCH":
-        return _long_named_card(text)
-    if _NAME.fullmatch(name) is None or text[8:10] != "= ":
-        return None
-    return AuxCard(name, text) if _is_legal_value(name, text[10:]) else None
+class _Taken:
+    """The cards taken so far, and what was not as it should be."""
 
+    def __init__(self) -> None:
+        self.cards: list[AuxCard] = []
+        self.notes: list[AuxNote] = []
+        self._first: dict[str, OneCard] = {}  # of each keyword
+        # The keyword whose string the next card may continue, and whether it was taken.
+        self._open = ("", False)
 
-def _long_named_card(text: str) -> AuxCard | None:
-    head, equals, tail = text[8:].partition("=")
-    name = " ".join(head.upper().split())
-    legal = head[:1] == " " and equals and _LONG_NAME.fullmatch(name)
-    if not legal or not _is_legal_value("", tail):
-        return None
-    return AuxCard(name, f"HIERARCH{head.upper()}={tail}")
+    def add(self, image: bytes) -> None:
+        (keyword, taken), self._open = self._open, ("", False)
+        try:
+            card = read_card(image, behind_string=bool(keyword))
+        except CardRefused as error:
+            self._note(error.keyword, "left out", str(error))
+            self._open = (error.keyword, False)
+            return
+        if card.name == CONTINUE:
+            self._continue(card, keyword, taken)
+        else:
+            self._add(card)
 
+    def _continue(self, card: OneCard, keyword: str, taken: bool) -> None:
+        if taken:
+            self.cards[-1] = AuxCard(keyword, self.cards[-1].text + card.text)
+            self._note(keyword, "mended", card.mended)
+        if card.goes_on:
+            self._open = (keyword, taken)
 
-def _is_legal_value(name: str, text: str) -> bool:
-    """Whether ``text``, the card behind ``=``, is a value that ``name`` may have."""
-    found = _VALUE.fullmatch(text)
-    if found is None:
-        return False
-    value = _python_value(found["value"])
-    try:
-        return value is None or reserved_value(name, value) == value
-    except ValueError:
-        return False
+    def _add(self, card: OneCard) -> None:
+        taken = bool(card.text)
+        if taken and card.name not in COMMENTARY:
+            first = self._first.setdefault(card.name, card)
+            taken = first is card
+            if first.text != card.text:
+                self._note(card.name, "left out", "given twice, the first value is kept")
+        if taken:
+            self._note(card.name, "mended", card.mended)
+            for at in range(0, len(card.text), CARD_CHARS):
+                self.cards.append(AuxCard(card.name, card.text[at : at + CARD_CHARS]))
+        if card.goes_on:
+            self._open = (card.name, taken)
 
-
-def _python_value(text: str) -> KeywordValue | None:
-    """The value of a legal value field; None for none and for a complex number."""
-    if text.startswith("'"):
-        return text[1:-1].replace("''", "'").rstrip()
-    if text in ("T", "F"):
-        return text == "T"
-    if not text or text.startswith("("):
-        return None
-    return float(text.replace("D", "E")) if set(text) & set(".ED") else int(text)
-
-
-def _is_continuation(text: str) -> bool:
-    return text[8:10] == "  " and text.isascii() and text.isprintable() and "'" in text
+    def _note(self, keyword: str, action: Action, why: str) -> None:
+        if why:
+            self.notes.append(AuxNote(keyword, action, why))

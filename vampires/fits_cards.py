@@ -56,8 +56,10 @@ _STRING = re.compile(
 )
 _INTEGER = re.compile(r"EXTVER|EXTLEVEL|WCSAXES.*")
 _DATE = re.compile(r"DATE.*")
+# Years of five digits have a sign; FITS 4.0 section 9.1.1.
 _ISO_DATE = re.compile(
-    r"(?P<date>\d{4}-\d\d-\d\d)(T(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(\.\d+)?)? *"
+    r"(?P<year>\d{4}|[+-]\d{5})(?P<day>-\d\d-\d\d)"
+    r"(T(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(\.\d+)?)? *"
 )
 _CHOICES = (
     (re.compile(r"RADESYS.*|RADECSYS.*"), ("ICRS", "FK5", "FK4", "FK4-NO-E", "GAPPT")),
@@ -113,7 +115,7 @@ def reserved_value(name: str, value: KeywordValue) -> KeywordValue:
     Raises:
         ValueError: the standard reserves ``name`` for something that ``value`` is not.
     """
-    kind = _reserved_kind(name)
+    kind = reserved_kind(name)
     if kind is None:
         return value
     if kind == "axis":
@@ -125,7 +127,7 @@ def reserved_value(name: str, value: KeywordValue) -> KeywordValue:
             raise ValueError("FITS wants an integer there")
         return value
     text = value if isinstance(value, str) else generic_field(value).strip(" '")
-    if kind == "date" and not _is_iso_date(text):
+    if kind == "date" and not is_iso_date(text):
         raise ValueError("FITS wants a date there (YYYY-MM-DDThh:mm:ss)")
     if kind == "choice":
         allowed = _allowed_values(name)
@@ -275,8 +277,9 @@ def _unit_comment(name: str) -> str:
 
 
 @cache
-def _reserved_kind(name: str) -> str | None:
-    """float, string, integer, date, choice; axis for an axis the cube has not; else None."""
+def reserved_kind(name: str) -> str | None:
+    """What the standard wants for a keyword that it reserves: float, string, integer, date,
+    choice; axis for one of an axis that a cube has not. None for all others."""
     if len(name) > NAME_CHARS:
         return None
     for kind, pattern in (("float", _FLOAT), ("string", _STRING)):
@@ -314,12 +317,17 @@ def _as_number(name: str, value: KeywordValue) -> int | float:
     return value
 
 
-def _is_iso_date(text: str) -> bool:
+def is_iso_date(text: str) -> bool:
+    """Whether ``text`` is a date, or date and time, as the standard writes it.
+
+    Second 60, which it allows where UTC has a leap second, is refused: the readers do so, too.
+    """
     found = _ISO_DATE.fullmatch(text)
     if found is None:
         return False
+    leap_cycle = 2000 + int(found["year"]) % 400  # years that ``date`` knows
     try:
-        date.fromisoformat(found["date"])
+        date.fromisoformat(f"{leap_cycle}{found['day']}")
     except ValueError:
         return False
     if found["hour"] is None:

@@ -43,6 +43,7 @@ BLOCK_BYTES = 2880
 # Keywords that may come between two looks at the stream have room in the next header.
 SPARE_KEYWORDS = 24
 HEADER_ROOM_S = 1.0  # between two looks
+MOST_AUX_REPORTS = 1000  # keywords; a file that invents new ones must not fill the log
 # How often something that failed (a folder that cannot be written) is tried again.
 RETRY_S = 0.25
 # After a stop, how long a disk that refuses is waited for.
@@ -169,6 +170,7 @@ class Logger:
         self.config = config
         self._report = report
         self._published = published
+        self._aux_reported: set[tuple[str, str]] = set()
         file = _core.StreamFile.open(os.fspath(config.shm_dir), config.stream)
         header_bytes = self._header_room(file)
         self._engine = _core.LoggerEngine(
@@ -425,9 +427,19 @@ class Logger:
         slots = len(raw) // KEYWORD_BYTES
         used = len(decode_keywords(raw))
         more = min(slots - used, SPARE_KEYWORDS)
-        aux = read_aux_header(self.config.shm_dir, self.config.stream)
+        aux = self._read_aux_header()
         cards = header_cards_needed(self._facts(keywords_raw=raw), aux) + more
         return -(-cards * CARD_BYTES // BLOCK_BYTES) * BLOCK_BYTES
+
+    def _read_aux_header(self) -> AuxHeader:
+        """The auxiliary header; a keyword that is not taken as it is, is reported once."""
+        aux = read_aux_header(self.config.shm_dir, self.config.stream)
+        for note in aux.notes:
+            known = (note.keyword, note.action)
+            if known not in self._aux_reported and len(self._aux_reported) < MOST_AUX_REPORTS:
+                self._aux_reported.add(known)
+                self._report(f"auxiliary header of {self.config.stream}: {note.text}")
+        return aux
 
     def _refresh_header_room(self) -> None:
         """Keywords and the auxiliary header may have grown: the next cube has room for them."""
@@ -449,7 +461,7 @@ class Logger:
         place = self._places[0]
         start["stream"] = config.stream
         cube = _OpenCube(index, start, place, place.volumes.current, date_ns=time.time_ns())
-        cube.aux = read_aux_header(config.shm_dir, config.stream)
+        cube.aux = self._read_aux_header()
         self._cubes[index] = cube
         self._open(cube)
         self._refresh_header_room()
