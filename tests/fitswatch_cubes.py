@@ -27,7 +27,10 @@ KEYWORDS: dict[str, KeywordValue] = {
     "DET-TMP": 268.0, "FRATE": 50.0, "MFRATE": 50.0, "INST-PA": 0.0,
     "PRD-MIN1": 0, "PRD-MIN2": 0, "PRD-RNG1": 2228, "PRD-RNG2": 1104, "BIN-FCT1": 1,
     "BIN-FCT2": 1, "EXTTRIG": False, "U_FLCEN": False, "CROPPED": False, "U_CAMERA": 1,
-    "U_FLC": "OUT", "U_DETMOD": "FAST", "DETECTOR": "VCAM1 - OrcaQ", "OBS-MOD": "IMAG_MBI",
+    "U_FLC": "NA", "F-RATIO": 21.3, "DETBIAS": 200.0, "X_POLARP": 0.0, "D_IMRPAD": 0.0,
+    "U_QWP1": 0.0, "U_QWP1TH": 0.0, "U_QWP2": 0.0, "U_QWP2TH": 0.0, "RET-ANG2": 0.0,
+    "RET-POS1": 0.0, "RET-POS2": 0.0, "U_DETMOD": "FAST",
+    "DETECTOR": "VCAM1 - OrcaQ", "OBS-MOD": "IMAG_MBI",
 }  # fmt: skip
 for _ending in ("", "B", "C", "D"):
     for _axis, _kind in (("1", "RA---TAN"), ("2", "DEC--TAN")):

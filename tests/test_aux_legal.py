@@ -172,7 +172,7 @@ def test_hierarch_keywords_are_kept(name, value, comment):
     assert aux.cards[0].name == name
 
 
-# Without what astropy does not read back itself: an ampersand at the end of a card, and a string
+# Without what astropy does not read back itself: an ampersand at the end of a card, a string
 # cut between the two quotes that stand for one.
 long_texts = st.text(PRINTABLE.replace("'", "").replace("&", ""), min_size=69, max_size=400)
 

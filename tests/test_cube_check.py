@@ -294,12 +294,18 @@ def test_a_broken_rule_of_the_header_is_told(cube):
     assert "DATA-TYP is 'SCIENCE'; expected one of" in the_fault(cube)
 
 
+def test_what_a_reader_stops_without_is_a_fault_in_a_cube_of_a_science_camera(cube):
+    rewrite_header(cube, FILTER01=None)
+    assert "FILTER01" in the_fault(cube)
+    assert check_cube(cube, keywords=False).ok
+
+
 def test_what_the_readers_want_is_a_fault_when_strict(cube):
-    rewrite_header(cube, OBJECT=None, FILTER01=None)
+    rewrite_header(cube, OBJECT=None, DATA_TYP=None)
     report = check_cube(cube)
     assert report.ok
-    assert report.warnings == ["keywords that are missing: OBJECT, FILTER01"]
-    assert the_fault(cube, strict=True) == "keywords that are missing: OBJECT, FILTER01"
+    assert report.warnings == ["keywords that are missing: DATA-TYP, OBJECT"]
+    assert the_fault(cube, strict=True) == "keywords that are missing: DATA-TYP, OBJECT"
 
 
 # -- the account of the frames ----------------------------------------------------------------

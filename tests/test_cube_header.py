@@ -362,6 +362,21 @@ def test_bunit_is_the_loggers_only_where_nobody_else_gives_it():
     assert "BUNIT" not in header_of(facts(dtype="float32"))
 
 
+def test_a_science_camera_has_what_its_readers_need_and_nobody_gave():
+    stream = raw_keywords(("U_CAMERA", 1), ("FILTER01", "750-50"))
+    header = header_of(facts(keywords_raw=stream), aux_of("U_FLC   = 'A'"))
+    needed = {name: header[name] for name in ("FILTER01", "FILTER02", "F-RATIO", "U_FLC")}
+    assert needed == {
+        "FILTER01": "750-50",
+        "FILTER02": "Unknown",
+        "F-RATIO": 21.3,
+        "U_FLC": "A",
+    }
+    assert header.comments["FILTER02"] == header.comments["F-RATIO"] == "nobody gave it"
+    others = header_of(facts(keywords_raw=raw_keywords(("GAIN", 1.0))))
+    assert not set(others) & set(needed)
+
+
 def test_a_header_of_the_real_logger_has_no_keyword_that_ours_lacks():
     (real_path, *_) = sorted(GOLDEN.glob("vgold_*.fits"))
     real = fits.getheader(real_path)

@@ -74,6 +74,9 @@ def test_a_cube_with_every_keyword_has_no_fault(raw):
         ("OBJECT", "5", "a string"),
         ("OBS_MOD", "'MBI'", "IPOL or IMAG"),
         ("FILTER01", "'open", "is no FITS value"),
+        ("U__FLC", "'OUT'", "one of 'NA', 'A', 'B', 'D'"),
+        ("F_RATIO", "'21'", "a number"),
+        ("U__QWP1TH", "T", "a number"),
     ],
 )
 def test_a_broken_rule_is_an_error_that_names_the_keyword(raw, name, field, expected):
@@ -110,11 +113,33 @@ def test_what_the_logger_writes_must_be_there_and_the_rest_should(raw):
     for name in ("DATE", "DATE-OBS", "UT", "HST-END", "MJD-STR"):
         fault = told(changed(raw, **{name.replace("-", "_"): None}))[name]
         assert (fault.level, fault.text) == ("error", f"{name} is missing")
-    for name in ("DATA-TYP", "OBJECT", "FILTER01", "PRD-MIN1", "CTYPE1D"):
+    for name in ("DATA-TYP", "OBJECT", "F-RATIO", "PRD-MIN1", "CTYPE1D"):
         cards = changed(raw, **{name.replace("-", "_"): None})
         assert told(cards)[name].level == "warning"
         assert told(cards, strict=True)[name].level == "strict"
     assert told(changed(raw, OBJECT=""))["OBJECT"].text == "OBJECT has no value"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", ["FILTER01", "FILTER02", "U_FLC", "RET-ANG1", "D_IMRANG"])
+def test_a_cube_of_a_science_camera_has_what_its_readers_stop_without(raw, name, strict):
+    without = changed(raw, **{name.replace("_", "__").replace("-", "_"): None})
+    assert (told(without, strict=strict)[name].level) == "error"
+    of_another = Cards(b"".join(
+        raw[at : at + 80] for at in range(0, len(raw), 80)
+        if not raw.startswith((b"U_CAMERA=", f"{name:<8}=".encode()), at)
+    ))  # fmt: skip
+    assert all(fault.level != "error" for fault in told(of_another, strict=strict).values())
+
+
+@pytest.mark.parametrize(
+    "name", ["F-RATIO", "DETBIAS", "X_POLARP", "D_IMRPAD", "U_QWP1", "U_QWP2TH", "RET-POS2"]
+)
+def test_what_is_missing_of_a_science_camera_is_worth_a_warning(raw, name):
+    fields = {name.replace("_", "__").replace("-", "_"): None}
+    assert told(changed(raw, **fields))[name].level == "warning"
+    assert told(changed(raw, **fields), strict=True)[name].level == "strict"
+    assert told(changed(raw, **fields, U__CAMERA=None)).keys() == {"U_CAMERA"}
 
 
 def test_a_number_that_fits_has_none_for_is_worth_a_warning(raw):

@@ -34,6 +34,14 @@ BLOCK_CARDS = BLOCK_BYTES // CARD_CHARS
 WCS_SUFFIXES = ("", "B", "C", "D")  # of the sets of coordinates that the readers know
 SPARE_HISTORY_CARDS = 12  # for what may still happen to an open cube
 MJD_DECIMALS = 11  # of a day: 0.9 us
+SCIENCE_KEYWORD = "U_CAMERA"  # the stream of a science camera has it
+# The readers of a science camera's cube want these; what stands there if nobody gives them.
+_NEEDED: dict[str, KeywordValue] = {
+    "FILTER01": "Unknown",
+    "FILTER02": "Unknown",
+    "F-RATIO": 21.3,
+    "U_FLC": "NA",
+}
 
 # numpy name -> BITPIX, BZERO (None: the type needs no offset); FITS 4.0 section 5.2.5
 _PIXEL_TYPES: dict[str, tuple[int, int | None]] = {
@@ -187,7 +195,15 @@ def _parts(facts: CubeFacts, aux: AuxHeader) -> _Parts:
     known = taken | {card.name for card in aux_cards}
     unit = _unit_card(facts, known)
     places = _reference_cards(known)
-    keywords = [*_long_string_card(aux_cards), *stream.values(), *unit, *places, *own.values()]
+    needed = needed_cards(known) if SCIENCE_KEYWORD in stream else []
+    keywords = [
+        *_long_string_card(aux_cards),
+        *stream.values(),
+        *needed,
+        *unit,
+        *places,
+        *own.values(),
+    ]
     return _Parts(
         layout=layout,
         aux=aux_cards,
@@ -278,6 +294,16 @@ def _unit_card(facts: CubeFacts, taken: Iterable[str]) -> list[str]:
     if not by_logger or "BUNIT" in taken or "int" not in facts.dtype:
         return []
     return [value_card("BUNIT", "adu", "counts of the detector")]
+
+
+def needed_cards(known: Container[str]) -> list[str]:
+    """Of the keywords that the readers of a science camera's cube need, those not known; each
+    says that nobody gave it."""
+    return [
+        value_card(name, value, "nobody gave it")
+        for name, value in _NEEDED.items()
+        if name not in known
+    ]
 
 
 def _reference_cards(known: Container[str]) -> list[str]:

@@ -34,6 +34,16 @@ _NUMBERS = ("EXPTIME", "U_TRIGJT", "EQUINOX", "D_IMRPAP", "D_IMRANG", "ALTITUDE"
             "AIRMASS", "RET-ANG1", "GAIN", "DET-TMP", "FRATE", "MFRATE", "INST-PA")  # fmt: skip
 _WHOLE = ("PRD-MIN1", "PRD-MIN2", "PRD-RNG1", "PRD-RNG2", "BIN-FCT1", "BIN-FCT2")
 _LOGICAL = ("EXTTRIG", "U_FLCEN", "CROPPED")
+# Of the science cameras only: their streams have U_CAMERA.
+_SCIENCE_KEYWORD = "U_CAMERA"
+_NUMBERS_OF_SCIENCE = (
+    "F-RATIO", "DETBIAS", "X_POLARP", "D_IMRPAD", "U_QWP1", "U_QWP1TH", "U_QWP2", "U_QWP2TH",
+    "RET-ANG2", "RET-POS1", "RET-POS2",
+)  # fmt: skip
+_STATES_OF_FLC = ("NA", "A", "B", "D")  # NA until the frames are sorted by it; D: neither
+# Without these a reader stops (KeyError): the archive's synchronisation and sorting, the
+# reduction's sorting and polarimetry.
+_INDISPENSABLE = ("FILTER01", "FILTER02", "U_FLC", "RET-ANG1", "D_IMRANG")
 _CHOICES: dict[str, tuple[str | int, ...]] = {
     "DATA-TYP": DATA_TYPES,
     "U_CAMERA": (1, 2),
@@ -113,6 +123,7 @@ class _Rules:
     def __init__(self, cards: Cards, if_missing: Level) -> None:
         self.cards = cards
         self.faults: list[HeaderFault] = []
+        self.science = _SCIENCE_KEYWORD in cards
         self.compressed = cards.raw.find(b"ZIMAGE  = ") >= 0 and "ZIMAGE" in cards
         self._if_missing = if_missing
         self._unreadable: set[str] = set()
@@ -139,6 +150,8 @@ class _Rules:
         value = self.value(keyword)
         if value is None and keyword not in self._unreadable:
             state = "has no value" if keyword in self.cards else "is missing"
+            if self.science and keyword in _INDISPENSABLE:
+                level = "error"
             self.add(keyword, state, level or self._if_missing)
         return value
 
@@ -259,6 +272,15 @@ def _types(
             rules.found(name, expected)
 
 
+def _science(rules: _Rules) -> None:
+    if not rules.science:
+        return
+    _types(rules, _NUMBERS_OF_SCIENCE, "a number", _is_number)
+    state = rules.wanted("U_FLC")
+    if state is not None and state not in _STATES_OF_FLC:
+        rules.found("U_FLC", f"one of {', '.join(map(_shown, _STATES_OF_FLC))}")
+
+
 def _mode(rules: _Rules) -> None:
     mode = rules.wanted("OBS-MOD")
     if mode is None:
@@ -288,6 +310,7 @@ _RULES = (
     _dates,
     _times,
     _kinds,
+    _science,
     _mode,
     _detector_of_camera,
     _coordinates,
