@@ -14,8 +14,10 @@ from fitswatch_cubes import Take, make_cube
 from hypothesis import given
 from hypothesis import strategies as st
 from logger_process import Camera, LoggerThread
+from pixel_cubes import pixel_cube, some_pixels
 
 from vampires.cube_check import CubeReport, check_cube
+from vampires.fits_cards import END_CARD, keyword_dictionary, literal_card
 from vampires.fits_hdus import Hdu, read_hdus
 from vampires.fits_sum import data_sum, stamp_checksum
 from vampires.frame_table import FRAME_DTYPE, FrameFlag, frames_hdu
@@ -145,6 +147,43 @@ def test_a_blank_card_in_any_header_is_told(cube, number, name):
     header = stamp_checksum(header, int(str(hdu.cards["DATASUM"])))
     overwrite(cube, hdu.header_offset, header)
     assert "without a keyword" in the_fault(cube)
+
+
+def as_the_archive_writes(path: Path, number: int) -> None:
+    """The header of an HDU with every value in the format of the dictionary: its program leaves
+    no number as the logger writes it, BZERO and BSCALE not either."""
+    hdu = hdus_of(path)[number]
+    cards = []
+    for at in range(0, len(hdu.cards.raw), 80):
+        card = hdu.cards.raw[at : at + 80].decode("ascii")
+        name = card[:8].rstrip()
+        entry, value = keyword_dictionary().get(name), hdu.cards.get(name)
+        if card[8:10] == "= " and entry is not None and not isinstance(value, bool | None):
+            text = entry.printf % value
+            field = f"'{text}'" if isinstance(value, str) else text.rjust(20)
+            card = literal_card(name, field, hdu.cards.comment(name))
+        cards.append(card)
+    header = "".join([*cards, END_CARD]).ljust(hdu.header_bytes).encode("ascii")
+    stated = int(str(hdu.cards["DATASUM"]))
+    overwrite(path, hdu.header_offset, stamp_checksum(header, stated))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_cube_is_good_after_the_archives_header_program(tmp_path, compressed):
+    cube = pixel_cube(tmp_path, some_pixels())
+    if compressed:
+        subprocess.run(["fpack", "-r", "-D", "-Y", str(cube)], check=True, capture_output=True)
+        cube = cube.with_name(cube.name + ".fz")
+    number = int(compressed)
+    as_the_archive_writes(cube, number)
+    assert isinstance(hdus_of(cube)[number].cards["BZERO"], float)
+    for strict in (False, True):
+        report = check_cube(cube, strict=strict)
+        assert report.faults == [] and report.kind != "foreign"
+    assert check_cube(cube).warnings == []
+    os.truncate(cube, hdus_of(cube)[number].end_offset)  # as programs that keep the image alone
+    (warning,) = check_cube(cube).warnings
+    assert check_cube(cube).ok and "FRAMES" in warning
 
 
 # -- files that are no cubes ------------------------------------------------------------------

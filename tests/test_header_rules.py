@@ -44,7 +44,7 @@ def test_a_cube_with_every_keyword_has_no_fault(raw):
     ("name", "field", "expected"),
     [
         ("NAXIS", "2", "expected 3, even for one frame"),
-        ("BZERO", "32768.0", "expected 32768, written as a whole number"),
+        ("BZERO", "T", "expected 32768"),
         ("BZERO", "0.5", "expected 32768"),
         ("BSCALE", "2", "expected 1"),
         ("DATE", "'2026-11-22T08:53:38.5'", "no fraction"),
@@ -96,6 +96,14 @@ def test_a_card_without_a_keyword_is_an_error_that_says_where(raw, card):
 @pytest.mark.parametrize("kind", DATA_TYPES)
 def test_every_data_type_of_the_archive_is_good(raw, kind):
     assert told(changed(raw, DATA_TYP=f"'{kind}'")) == {}
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_numbers_of_the_archives_header_program_are_good(raw, strict):
+    """It writes them as the dictionary has them, %20.8f."""
+    cards = changed(raw, BZERO="      32768.00000000", BSCALE="1.00000000")
+    levels = {fault.level for fault in header_faults(cards, strict=strict)}
+    assert levels <= {"warning"} and not {"BZERO", "BSCALE"} & told(cards, strict=strict).keys()
 
 
 @pytest.mark.parametrize(

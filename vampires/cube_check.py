@@ -172,7 +172,8 @@ class _Check:
             rows, fault = read_frames_table(self._fd, table)
             report.faults += [fault] if fault else []
         elif report.kind != "foreign":
-            report.faults.append(f"the extension {TABLE}, the table of its frames, is missing")
+            told = report.warnings if _is_rewritten(image) else report.faults
+            told.append(f"the extension {TABLE}, the table of its frames, is missing")
         finding = FrameFinding()
         check_frames(finding, _sidecar(report.path), rows, report.frames, image.cards)
         report.lost, report.torn = finding.lost, finding.torn
@@ -196,6 +197,12 @@ def _kind(image: Hdu) -> Kind:
     if not _string(image.cards, "LOGGER").startswith(DISTRIBUTION):
         return "foreign"
     return "compressed" if "ZIMAGE" in image.cards else "cube"
+
+
+def _is_rewritten(image: Hdu) -> bool:
+    """Whether the archive wrote the header again, in the formats of the dictionary: the logger
+    writes BZERO as a whole number. Some of its programs keep the image alone."""
+    return isinstance(_value(image.cards, "BZERO"), float)
 
 
 def _frames(image: Hdu) -> int:
