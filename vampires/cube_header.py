@@ -7,6 +7,7 @@ is told in HISTORY.
 """
 
 from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from vampires import times
@@ -26,6 +27,8 @@ from vampires.fits_cards import (
     value_card,
 )
 from vampires.fits_sum import CHECKSUM_CHARS, stamp_checksum
+from vampires.instrument.file import InstrumentError, instrument_on
+from vampires.instrument.observing_mode import NOT_SORTED, UNKNOWN
 from vampires.keywords import Keyword, KeywordValue, decode_keywords, unreadable_keywords
 from vampires.version import DISTRIBUTION, package_version
 
@@ -35,13 +38,6 @@ WCS_SUFFIXES = ("", "B", "C", "D")  # of the sets of coordinates that the reader
 SPARE_HISTORY_CARDS = 12  # for what may still happen to an open cube
 MJD_DECIMALS = 11  # of a day: 0.9 us
 SCIENCE_KEYWORD = "U_CAMERA"  # the stream of a science camera has it
-# The readers of a science camera's cube want these; what stands there if nobody gives them.
-_NEEDED: dict[str, KeywordValue] = {
-    "FILTER01": "Unknown",
-    "FILTER02": "Unknown",
-    "F-RATIO": 21.3,
-    "U_FLC": "NA",
-}
 
 # numpy name -> BITPIX, BZERO (None: the type needs no offset); FITS 4.0 section 5.2.5
 _PIXEL_TYPES: dict[str, tuple[int, int | None]] = {
@@ -299,9 +295,13 @@ def _unit_card(facts: CubeFacts, taken: Iterable[str]) -> list[str]:
 def needed_cards(known: Container[str]) -> list[str]:
     """Of the keywords that the readers of a science camera's cube need, those not known; each
     says that nobody gave it."""
+    needed: dict[str, KeywordValue] = dict.fromkeys(("FILTER01", "FILTER02"), UNKNOWN)
+    needed["U_FLC"] = NOT_SORTED
+    with suppress(InstrumentError):  # a cube is written whatever that file holds
+        needed["F-RATIO"] = instrument_on().focal_ratio
     return [
         value_card(name, value, "nobody gave it")
-        for name, value in _NEEDED.items()
+        for name, value in needed.items()
         if name not in known
     ]
 
