@@ -324,7 +324,8 @@ class Logger:
         Since the start: frames, lost, torn, bytes (of pixels), cubes (begun), bytes_written.
         Of the cube: cube_frames, cube_planned. Of the newest frame saved: last_cnt0,
         last_frame_ns (when it was copied). attached, memory_full, chunks_in_use of chunks,
-        disk_errno (0: all is well).
+        disk_errno (0: all is well). keywords_unsettled: looks at the stream's keywords that
+        never found them at rest; what was seen before them was kept.
 
         saving ("off", "armed", "on", "ending") and session, the number of sessions begun, armed
         ones included. Of the session, or the last: session_frames, session_cubes,

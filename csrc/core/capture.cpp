@@ -386,7 +386,7 @@ void Capture::attach(std::shared_ptr<StreamFile> file) {
     geometry_ = geometry;
     frame_bytes_ = std::size_t{geometry.width} * geometry.height *
                    fits_form(geometry.type)->bytes_per_pixel;
-    keywords_.attach(file->keywords(), file->shape().keywords);
+    keywords_.attach(file->keyword_table());
     first_of_stream_ = true;
     looked_at_ = 0;
     found_ = reader_->newest_cnt0();
@@ -490,15 +490,21 @@ bool Capture::capture_one(bool saving) {
         if (take_orders(&ticket) || gate_.saving() != saving) return true;
         if (!wants_pixels(ticket)) return true;
     }
+    const bool keywords_known = look_at_keywords(ticket);  // soon: the next frame has others
     const std::uint32_t sum = convert(ticket);
-    const bool newest = ticket.newest;
-    // The keywords in shared memory are those of the newest frame.
-    if (newest || keywords_are_old_ || keywords_.used() == 0) keywords_.look();
-    keywords_are_old_ = false;
     const bool whole = reader_->confirm(ticket);
     reader_->let_go(ticket);
-    if (whole) keep(ticket.info, newest, sum);
+    if (whole) keep(ticket, keywords_known, sum);
     return true;
+}
+
+// Whether they are those of the frame. Shared memory has the keywords of the newest one.
+bool Capture::look_at_keywords(const FrameTicket& ticket) noexcept {
+    const bool any = std::exchange(keywords_are_old_, false) || keywords_.used() == 0;
+    if (!ticket.newest && !any) return false;
+    const bool known = keywords_.look(ticket.info.cnt0, any) && ticket.newest;
+    counters_.keywords_unsettled.store(keywords_.unsettled(), std::memory_order_relaxed);
+    return known;
 }
 
 // False when the frame was dealt with, or another is to be begun.
@@ -660,7 +666,8 @@ FrameRow Capture::row_of(const FrameInfo& info) noexcept {
     return row;
 }
 
-void Capture::keep(FrameInfo info, bool newest, std::uint32_t sum) {
+void Capture::keep(const FrameTicket& ticket, bool keywords_known, std::uint32_t sum) {
+    FrameInfo info = ticket.info;
     if (config_.controlled && !admit(info)) return;
     FrameRow row = row_of(info);
     count_lost(info.lost, info.torn);
@@ -669,7 +676,7 @@ void Capture::keep(FrameInfo info, bool newest, std::uint32_t sum) {
     if (reason && !pass_boundary(*reason, row)) return;
     if (!cube_) begin_cube(row);
     Cube& cube = cubes_[*cube_];
-    if (newest && cube.end.frames > 0) note_keywords(cube);
+    if (keywords_known && cube.end.frames > 0) note_keywords(cube);
     row.frame = static_cast<std::int32_t>(cube.end.frames);
     placer_.commit(row, sum);
 
@@ -680,7 +687,7 @@ void Capture::keep(FrameInfo info, bool newest, std::uint32_t sum) {
     cube.end.torn += std::exchange(torn_due_, 0);
     ++cube.end.frames;
 
-    note_interval(newest && info.lost == 0);
+    note_interval(ticket.newest && info.lost == 0);
     add(counters_.frames, 1);
     add(counters_.bytes, reader_->frame_bytes());
     counters_.cube_frames.store(cube.end.frames);

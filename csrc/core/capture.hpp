@@ -67,6 +67,7 @@ struct CaptureCounters {
     std::atomic<std::int64_t> last_frame_ns{0};  // logger clock
     std::atomic<bool> attached{false};
     std::atomic<bool> memory_full{false};
+    std::atomic<std::uint64_t> keywords_unsettled{0};  // looks that found no table to rely on
 };
 
 // The session under way, or else the last one; and the newest frame looked at.
@@ -174,8 +175,9 @@ class Capture {
     bool admit(FrameInfo& info);
     bool room_for_frame();
     bool take_cube_index();
+    bool look_at_keywords(const FrameTicket& ticket) noexcept;
     std::uint32_t convert(const FrameTicket& ticket) const noexcept;
-    void keep(FrameInfo info, bool newest, std::uint32_t sum);
+    void keep(const FrameTicket& ticket, bool keywords_known, std::uint32_t sum);
     bool pass_boundary(CubeEndReason reason, const FrameRow& row);
     void note_interval(bool newest_and_next) noexcept;
     void note_kept(const FrameRow& row) noexcept;

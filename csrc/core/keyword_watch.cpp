@@ -1,23 +1,27 @@
 #include "keyword_watch.hpp"
 
-#include <cstring>
+#include <utility>
 
 namespace vampires {
 
-void KeywordWatch::attach(const KeywordEntry* live, std::uint16_t entries) {
-    live_ = live;
-    now_.assign(entries, KeywordEntry{});
-    before_.resize(entries);  // what a stream re-created with the same values has is no change
+void KeywordWatch::attach(const KeywordTable& table) {
+    reader_ = KeywordReader(table);
+    now_.assign(table.size(), KeywordEntry{});
+    next_ = now_;
+    before_.resize(
+        table.size());  // what a stream re-created with the same values has is no change
     used_ = 0;
 }
 
-void KeywordWatch::look() noexcept {
-    // The list ends at the first empty name; entries behind it are left over.
-    used_ = 0;
-    while (used_ < now_.size() && live_[used_].name[0] != '\0') {
-        std::memcpy(static_cast<void*>(&now_[used_]), &live_[used_], sizeof(KeywordEntry));
-        ++used_;
+bool KeywordWatch::look(std::uint64_t cnt0, bool any) noexcept {
+    const KeywordCopy copied = reader_.copy(next_);
+    unsettled_ += copied.settled ? 0 : 1;
+    const bool known = copied.settled && !copied.is_ahead_of(cnt0);
+    if (known || any || used_ == 0) {
+        std::swap(now_, next_);
+        used_ = copied.used;
     }
+    return known;
 }
 
 }  // namespace vampires

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "isio_layout.hpp"
+#include "keyword_table.hpp"
 
 namespace vampires {
 
@@ -20,11 +21,14 @@ inline constexpr std::size_t kMaxKeywordChanges = 64;
 
 class KeywordWatch {
   public:
-    // For a stream with this many entries; allocates. Changes go on from the stream before.
-    void attach(const KeywordEntry* live, std::uint16_t entries);
+    // For the keywords of a stream; allocates. Changes go on from the stream before.
+    void attach(const KeywordTable& table);
 
-    // Copies the live keywords. To be called while the frame is known to be the newest.
-    void look() noexcept;
+    // Copies the live keywords, which are to be those of this frame, the newest. False when
+    // that cannot be said: they are a later frame's already, or were changed again and again
+    // while they were copied. What was seen before is kept then; unless `any`, or there is
+    // nothing.
+    bool look(std::uint64_t cnt0, bool any = false) noexcept;
     // Compares what look() saw with what it saw at the frame before, and notes the changes as
     // of frame `frame` of the cube. Technical keywords (name begins with '_') are left out.
     template <typename Note>
@@ -32,12 +36,16 @@ class KeywordWatch {
 
     const KeywordEntry* entries() const noexcept { return now_.data(); }
     std::uint16_t used() const noexcept { return used_; }
+    // Looks that found no table to rely on.
+    std::uint64_t unsettled() const noexcept { return unsettled_; }
 
   private:
-    const KeywordEntry* live_ = nullptr;
+    KeywordReader reader_;
     std::vector<KeywordEntry> now_;
+    std::vector<KeywordEntry> next_;  // being copied
     std::vector<KeywordEntry> before_;
     std::uint16_t used_ = 0;
+    std::uint64_t unsettled_ = 0;
 };
 
 template <typename Note>

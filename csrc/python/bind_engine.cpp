@@ -110,6 +110,7 @@ py::dict status_of(LoggerEngine& engine) {
     status["last_frame_ns"] = counters.last_frame_ns.load();
     status["attached"] = counters.attached.load();
     status["memory_full"] = counters.memory_full.load();
+    status["keywords_unsettled"] = counters.keywords_unsettled.load();
     status["chunks_in_use"] = engine.chunks_in_use();
     status["chunks"] = engine.pool().count();
     status["bytes_written"] = engine.disk().bytes_written();
