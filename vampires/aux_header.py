@@ -48,6 +48,11 @@ class AuxHeader:
     note: str = ""
 
 
+def aux_header_path(shm_dir: str | Path, stream: str) -> Path:
+    """Where the auxiliary header of a stream is, if there is one."""
+    return Path(shm_dir) / f"{stream}.aux.fits"
+
+
 def read_aux_header(shm_dir: str | Path, stream: str) -> AuxHeader:
     """The cards of ``<shm_dir>/<stream>.aux.fits`` that a cube can take, in their order.
 
@@ -55,7 +60,7 @@ def read_aux_header(shm_dir: str | Path, stream: str) -> AuxHeader:
     the file, cards that break the standard and second cards of a name are left out. At most
     288000 bytes are read. Never raises for what the file is or holds.
     """
-    path = Path(shm_dir) / f"{stream}.aux.fits"
+    path = aux_header_path(shm_dir, stream)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return AuxHeader(note=f"{path.name} is not a regular file: no auxiliary cards")
@@ -169,6 +174,13 @@ def _python_value(text: str) -> KeywordValue | None:
     if not text or text.startswith("("):
         return None
     return float(text.replace("D", "E")) if set(text) & set(".ED") else int(text)
+
+
+def card_value(card: AuxCard) -> KeywordValue | None:
+    """The value of a card that is not commentary; None for none and for a complex number. Of a
+    string that goes on in other cards, all of their text."""
+    found = _VALUE.fullmatch(card.text.partition("=")[2])
+    return card.text if found is None else _python_value(found["value"])
 
 
 def _is_continuation(text: str) -> bool:

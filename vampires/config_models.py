@@ -27,6 +27,7 @@ from vampires import cameras as camera_facts
 from vampires.commands.common import parse_bytes
 from vampires.config import ConfigError
 from vampires.header_rules import DATA_TYPES
+from vampires.new_cube_keywords import DEFAULT_KEYWORDS, NAME_PATTERN, NAME_RULE
 
 THIS_MACHINE = ("local", "localhost")
 """Addresses that mean the machine on which one is."""
@@ -117,6 +118,9 @@ LinkName = Annotated[str, _name_matching("[A-Za-z0-9_-]{1,60}")]
 CpuSetName = Annotated[str, _name_matching("[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")]
 SshOptions = Annotated[tuple[SshOption, ...], BeforeValidator(_sequence)]
 LocalPaths = Annotated[tuple[ListedPath, ...], BeforeValidator(_sequence)]
+KeywordNames = Annotated[
+    tuple[Annotated[str, _name_matching(NAME_PATTERN)], ...], BeforeValidator(_sequence)
+]
 DataTypes = Annotated[tuple[DataType, ...], BeforeValidator(_sequence), Field(min_length=1)]
 
 # The description of a field says what is allowed in it; messages quote it.
@@ -391,6 +395,11 @@ class LoggingConfig(Placement):
     )
     timeout_s: float = Field(
         10.0, ge=0, le=1e6, description="seconds, 0 (a cube waits for its next frame) to 1e6"
+    )
+    new_cube_keywords: KeywordNames = Field(
+        DEFAULT_KEYWORDS,
+        description="a list of names of keywords with whose change a cube ends, each of "
+        f"{NAME_RULE}; [] for none",
     )
     start_lead_s: float = Field(0.1, ge=0, le=10, description="seconds, 0 to 10")
     data_types: DataTypes = Field(

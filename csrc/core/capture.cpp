@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <thread>
 #include <utility>
 
@@ -62,10 +63,12 @@ Capture::Capture(const CaptureConfig& config, ChunkPool& pool, CubeTable& cubes,
       disk_(disk),
       orders_(kOrders),
       timeout_ns_(config.timeout.count()),
+      cube_orders_(CubeTable::kCubes),
       cube_size_(config.cube_size),
       header_bytes_(config.header_bytes),
       header_keywords_(config.header_keywords),
       placer_(pool),
+      keywords_(config.new_cube_keywords),
       gate_(config.controlled, {config.max_frames, config.max_cubes}) {
     publish_saving();
 }
@@ -500,9 +503,8 @@ bool Capture::capture_one(bool saving) {
 
 // Whether they are those of the frame. Shared memory has the keywords of the newest one.
 bool Capture::look_at_keywords(const FrameTicket& ticket) noexcept {
-    const bool any = std::exchange(keywords_are_old_, false) || keywords_.used() == 0;
-    if (!ticket.newest && !any) return false;
-    const bool known = keywords_.look(ticket.info.cnt0, any) && ticket.newest;
+    const bool any = std::exchange(keywords_are_old_, false);
+    const bool known = keywords_.look(ticket.info.cnt0, ticket.newest, any);
     counters_.keywords_unsettled.store(keywords_.unsettled(), std::memory_order_relaxed);
     return known;
 }
@@ -672,7 +674,7 @@ void Capture::keep(const FrameTicket& ticket, bool keywords_known, std::uint32_t
     FrameRow row = row_of(info);
     count_lost(info.lost, info.torn);
     torn_due_ += info.torn;
-    const auto reason = cube_ ? boundary(row) : std::nullopt;
+    const auto reason = cube_ ? boundary(row, keywords_known) : std::nullopt;
     if (reason && !pass_boundary(*reason, row)) return;
     if (!cube_) begin_cube(row);
     Cube& cube = cubes_[*cube_];
@@ -741,8 +743,21 @@ std::int64_t Capture::cube_time_ns(const FrameRow& row) const noexcept {
     return cubes_[*cube_].start.acquisition_times ? row.acquired_ns : row.logged_ns;
 }
 
-// Whether the frame cannot be in the current cube: times in a cube go forward, in one UTC day.
-std::optional<CubeEndReason> Capture::boundary(const FrameRow& row) noexcept {
+// Whether the frame cannot be in the current cube.
+std::optional<CubeEndReason> Capture::boundary(const FrameRow& row,
+                                               bool keywords_known) noexcept {
+    if (const auto reason = time_boundary(row)) return reason;
+    // Of a frame read late they are not known where one changed since it was published: the
+    // cube then ends at the first frame after it of which they are.
+    const char* changed = keywords_known ? keywords_.ends_cube() : nullptr;
+    if (changed == nullptr) return std::nullopt;
+    auto& name = cubes_[*cube_].end.keyword;
+    std::strncpy(name.data(), changed, name.size() - 1);
+    return CubeEndReason::keyword_changed;
+}
+
+// Times in a cube go forward, in one UTC day.
+std::optional<CubeEndReason> Capture::time_boundary(const FrameRow& row) const noexcept {
     const Cube& cube = cubes_[*cube_];
     const std::int64_t time_ns = cube_time_ns(row);
     if (time_ns == 0) return std::nullopt;
@@ -823,7 +838,8 @@ void Capture::begin_cube(const FrameRow& row) {
     start.acquisition_times = row.acquired_ns != 0;
     start.first = row;
     start.keywords.assign(keywords_.entries(), keywords_.entries() + keywords_.used());
-    keywords_.changes([](const KeywordEntry&) {});  // from here on
+    keywords_.begin_cube();
+    cube.end.keyword = {};
     cube.end.frames = 0;
     cube.end.lost = cube.end.torn = cube.end.lost_at_end = 0;
     cube.end.keyword_changes = 0;
@@ -875,6 +891,21 @@ void Capture::finish_cube(CubeEndReason reason) {
     counters_.cube_frames.store(0);
 }
 
+bool Capture::end_cube(std::uint64_t number, const std::string& keyword) noexcept {
+    CubeOrder order{number, {}};
+    std::strncpy(order.keyword.data(), keyword.c_str(), order.keyword.size() - 1);
+    return cube_orders_.try_push(order);
+}
+
+void Capture::end_ordered_cube() {
+    CubeOrder order;
+    while (cube_orders_.try_pop(order)) {
+        if (!cube_ || cubes_[*cube_].start.number != order.number) continue;
+        cubes_[*cube_].end.keyword = order.keyword;
+        end_cube(CubeEndReason::keyword_changed);
+    }
+}
+
 void Capture::end_when_full() {
     const Cube& cube = cubes_[*cube_];
     if (session_.frames >= gate_.limits().frames) {
@@ -888,6 +919,7 @@ void Capture::end_when_full() {
 // -- chores ----------------------------------------------------------------------------------
 
 void Capture::idle_work() {
+    end_ordered_cube();
     if (next_cube_.exchange(false) && cube_) end_cube(CubeEndReason::next_cube);
     if (cube_) end_when_full();  // its disk may have filled meanwhile
     if (!cube_) return;

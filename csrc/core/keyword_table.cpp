@@ -29,7 +29,8 @@ void store_word(KeywordEntry& entry, std::size_t word, std::uint64_t value) noex
     __atomic_store_n(reinterpret_cast<Word*>(&entry) + word, value, __ATOMIC_RELEASE);
 }
 
-void copy_words(const KeywordEntry& live, KeywordEntry& to, std::size_t words) noexcept {
+template <std::size_t words>
+void copy_words(const KeywordEntry& live, KeywordEntry& to) noexcept {
     for (std::size_t word = 0; word < words; ++word) {
         const std::uint64_t value = load_word(live, word);
         std::memcpy(reinterpret_cast<std::byte*>(&to) + word * sizeof value, &value,
@@ -37,11 +38,21 @@ void copy_words(const KeywordEntry& live, KeywordEntry& to, std::size_t words) n
     }
 }
 
-bool same_words(const KeywordEntry& a, const KeywordEntry& b, std::size_t words) noexcept {
+// Of most entries all words are the same: without a branch for each it takes half the time.
+template <std::size_t words>
+bool same_words(const KeywordEntry& live, const KeywordEntry& entry) noexcept {
+    std::uint64_t difference = 0;
     for (std::size_t word = 0; word < words; ++word) {
-        if (load_word(a, word) != load_word(b, word)) return false;
+        std::uint64_t value = 0;
+        std::memcpy(&value, reinterpret_cast<const std::byte*>(&entry) + word * sizeof value,
+                    sizeof value);
+        difference |= load_word(live, word) ^ value;
     }
-    return true;
+    return difference == 0;
+}
+
+bool same_name(const KeywordEntry& a, const KeywordEntry& b) noexcept {
+    return a.name[0] == b.name[0] && std::strncmp(a.name, b.name, sizeof a.name) == 0;
 }
 
 KeywordEntry empty_entry() noexcept {
@@ -70,7 +81,7 @@ void relax() noexcept {
 }  // namespace
 
 bool KeywordCopy::is_ahead_of(std::uint64_t cnt0) const noexcept {
-    return changes != 0 && set_after - static_cast<std::uint32_t>(cnt0) < kAhead_frames;
+    return marked() && set_after - static_cast<std::uint32_t>(cnt0) < kAhead_frames;
 }
 
 // -- by the writer ---------------------------------------------------------------------------
@@ -78,10 +89,13 @@ bool KeywordCopy::is_ahead_of(std::uint64_t cnt0) const noexcept {
 // Marks the table while it is being changed.
 class KeywordTable::Change {
   public:
-    Change(StreamMetadata& metadata, std::uint64_t after) noexcept : metadata_(metadata) {
+    Change(StreamMetadata& metadata, bool technical, std::uint64_t after) noexcept
+        : metadata_(metadata) {
         store(metadata_.keyword_changes, load(metadata_.keyword_changes) | 1U);
         full_fence();  // what follows must not pass the mark
-        store(metadata_.keywords_set_after, static_cast<std::uint32_t>(after));
+        if (!technical) {
+            store(metadata_.keywords_set_after, static_cast<std::uint32_t>(after));
+        }
     }
     ~Change() {
         store_fence();
@@ -106,7 +120,7 @@ bool KeywordTable::set(const KeywordEntry& entry) noexcept {
     std::uint16_t at = 0;
     while (at < end && !has_name(at, entry)) ++at;
     if (at == size_) return false;
-    const Change change(*metadata_, newest_cnt0());
+    const Change change(*metadata_, entry.name[0] == '_', newest_cnt0());
     KeywordEntry counted = entry;
     counted.cnt = at < end ? load_word(entries_[at], kHeadWords) + 1 : 1;
     // What lies behind the end of the list must not come to life with a new entry.
@@ -119,9 +133,10 @@ bool KeywordTable::replace(std::span<const KeywordEntry> entries,
                            std::uint64_t after) noexcept {
     entries = entries.first(count_of(entries));
     if (entries.size() > size_) return false;
-    if (holds(entries)) return true;
-    const Change change(*metadata_, after);
     const auto wanted = static_cast<std::uint16_t>(entries.size());
+    const Difference found = difference(entries, wanted);
+    if (found == Difference::none) return true;
+    const Change change(*metadata_, found == Difference::technical, after);
     const std::uint16_t before = used();
     for (std::uint16_t k = before; k < size_; ++k) clear(k);
     for (std::uint16_t k = before; k < wanted; ++k) put(k, entries[k]);
@@ -135,13 +150,13 @@ bool KeywordTable::replace(std::span<const KeywordEntry> entries,
 void KeywordTable::arrange(std::span<const KeywordEntry> entries, std::uint16_t end) noexcept {
     const auto wanted = static_cast<std::uint16_t>(entries.size());
     // Each round puts one entry right for good, unless another process changes it at the same
-    // time.
+    // time; many, in one of the two directions.
     for (std::uint16_t round = 0; round <= wanted; ++round) {
         bool changed = false;
         std::uint16_t stuck = wanted;
-        for (std::uint16_t k = wanted; k > 0; --k) {
-            const auto at = static_cast<std::uint16_t>(k - 1);
-            if (same_words(entries_[at], entries[at], kWords)) continue;
+        for (std::uint16_t k = 0; k < wanted; ++k) {
+            const auto at = static_cast<std::uint16_t>(round % 2 == 0 ? k : wanted - 1 - k);
+            if (same_words<kWords>(entries_[at], entries[at])) continue;
             if (may_change(at, entries)) {
                 put(at, entries[at]);
                 changed = true;
@@ -162,16 +177,15 @@ bool KeywordTable::may_change(std::uint16_t at,
     if (has_name(at, entries[at])) return true;
     const KeywordEntry there = head(at);
     const bool stays =
-        std::any_of(entries.begin(), entries.end(), [&there](const KeywordEntry& entry) {
-            return std::strncmp(entry.name, there.name, sizeof there.name) == 0;
-        });
+        std::any_of(entries.begin(), entries.end(),
+                    [&there](const KeywordEntry& entry) { return same_name(entry, there); });
     return !stays || has_name(there, 0, at) ||
            has_name(there, static_cast<std::uint16_t>(at + 1), used());
 }
 
 void KeywordTable::end_change() noexcept {
     if (load(metadata_->keyword_changes) % 2 == 0) return;
-    const Change ended(*metadata_, newest_cnt0());
+    const Change ended(*metadata_, false, newest_cnt0());
 }
 
 std::uint16_t KeywordTable::used() const noexcept {
@@ -181,8 +195,8 @@ std::uint16_t KeywordTable::used() const noexcept {
 }
 
 bool KeywordTable::has_name(std::uint16_t index, const KeywordEntry& entry) const noexcept {
-    const KeywordEntry there = head(index);
-    return std::strncmp(there.name, entry.name, sizeof entry.name) == 0;
+    const auto first = static_cast<char>(load_word(entries_[index], 0) & 0xFF);
+    return first == entry.name[0] && same_name(head(index), entry);
 }
 
 bool KeywordTable::has_name(const KeywordEntry& entry, std::uint16_t from,
@@ -191,13 +205,6 @@ bool KeywordTable::has_name(const KeywordEntry& entry, std::uint16_t from,
         if (has_name(k, entry)) return true;
     }
     return false;
-}
-
-bool KeywordTable::holds(std::span<const KeywordEntry> entries) const noexcept {
-    for (std::size_t k = 0; k < entries.size(); ++k) {
-        if (!same_words(entries_[k], entries[k], kWords)) return false;
-    }
-    return entries.size() == size_ || is_end(entries_[entries.size()]);
 }
 
 // The name last, and its first letter last of all: a new entry is seen when it is complete.
@@ -211,6 +218,7 @@ void KeywordTable::put(std::uint16_t index, const KeywordEntry& entry) noexcept 
 
 void KeywordTable::clear(std::uint16_t index) noexcept {
     const KeywordEntry empty = empty_entry();
+    if (same_words<kWords>(entries_[index], empty)) return;
     for (std::size_t k = 0; k < kWords; ++k) {
         const std::uint64_t value = load_word(empty, k);
         if (load_word(entries_[index], k) != value) store_word(entries_[index], k, value);
@@ -234,10 +242,13 @@ KeywordCopy KeywordTable::copy(std::span<KeywordEntry> to,
         std::atomic_thread_fence(std::memory_order_acquire);
         const Difference found = difference(to, copied.used);
         std::atomic_thread_fence(std::memory_order_acquire);
+        // After the entries: who saw one of a change sees for which frames that is.
+        copied.set_after = load(metadata_->keywords_set_after);
         copied.changes = load(metadata_->keyword_changes);
         const bool enough =
             found == Difference::none || (left == 1 && found == Difference::technical);
         copied.settled = enough && !marked && copied.changes == changes;
+        copied.changing = enough && marked && copied.changes == changes;
     }
     std::fill(to.begin() + copied.used, to.end(), empty_entry());
     return copied;
@@ -245,21 +256,20 @@ KeywordCopy KeywordTable::copy(std::span<KeywordEntry> to,
 
 KeywordCopy KeywordTable::copy_once(std::span<KeywordEntry> to) const noexcept {
     KeywordCopy copied;
-    copied.set_after = load(metadata_->keywords_set_after);
     for (; copied.used < size_ && !is_end(entries_[copied.used]); ++copied.used) {
-        copy_words(entries_[copied.used], to[copied.used], kWords);
+        copy_words<kWords>(entries_[copied.used], to[copied.used]);
     }
     return copied;
 }
 
-// Between a copy and what is there now.
+// Between these and what is there now.
 KeywordTable::Difference KeywordTable::difference(std::span<const KeywordEntry> copied,
                                                   std::uint16_t n) const noexcept {
     if (n < size_ && !is_end(entries_[n])) return Difference::other;
     Difference found = Difference::none;
     for (std::uint16_t k = 0; k < n; ++k) {
-        if (same_words(entries_[k], copied[k], kWords)) continue;
-        if (copied[k].name[0] != '_' || !same_words(entries_[k], copied[k], kNameWords)) {
+        if (same_words<kWords>(entries_[k], copied[k])) continue;
+        if (copied[k].name[0] != '_' || !same_words<kNameWords>(entries_[k], copied[k])) {
             return Difference::other;
         }
         found = Difference::technical;
@@ -269,7 +279,7 @@ KeywordTable::Difference KeywordTable::difference(std::span<const KeywordEntry> 
 
 KeywordEntry KeywordTable::head(std::uint16_t index) const noexcept {
     KeywordEntry entry = {};
-    copy_words(entries_[index], entry, kHeadWords);
+    copy_words<kHeadWords>(entries_[index], entry);
     return entry;
 }
 

@@ -6,7 +6,8 @@
 //
 //   keyword_changes     odd while the table is being changed, another number after each change
 //   keywords_set_after  the newest frame at the last change (cnt0, its low 32 bits): the values
-//                       are those of the frames after it
+//                       are those of the frames after it; except those of technical keywords,
+//                       whose names begin with '_', since they change with every frame
 //
 // A writer that knows nothing of them leaves them as they are. Of its tables a copy is taken
 // that did not change while it was made.
@@ -21,12 +22,17 @@
 namespace vampires {
 
 struct KeywordCopy {
-    std::uint16_t used = 0;     // entries before the first empty name
-    bool settled = false;       // one of the tables that were written, as far as can be known
+    std::uint16_t used = 0;  // entries before the first empty name
+    bool settled = false;    // one of the tables that were written, as far as can be known
+    // Not settled since a change is under way. Of a frame that it is not ahead of, the values
+    // are settled all the same; technical ones excepted.
+    bool changing = false;
     std::uint32_t changes = 0;  // the two words, as they were at the copy
     std::uint32_t set_after = 0;
 
-    // The values are of a frame that comes after this one, the newest when they were copied.
+    bool marked() const noexcept { return changes != 0; }  // by a writer of ours
+    // The writer says that a value is of a frame after this one, which is the newest or one of
+    // the last 65,536.
     bool is_ahead_of(std::uint64_t cnt0) const noexcept;
 };
 
@@ -55,8 +61,8 @@ class KeywordTable {
     // ---------------------------------------------------------------------------- Copies all
     // to `to`, of size() entries; those behind the last are made empty. Bounded, and never
     // sleeps: what cannot be settled in 64 attempts, some 50 us, is copied as it stands and
-    // said to be unsettled. Where only technical keywords (name begins with '_') keep changing,
-    // the rest is settled. A mark of a change that equals `left_over` is nobody's.
+    // said to be unsettled. Where only technical keywords keep changing, the rest is settled. A
+    // mark of a change that equals `left_over` is nobody's.
     KeywordCopy copy(std::span<KeywordEntry> to, std::uint32_t left_over = 0) const noexcept;
     // Name, type and value of one entry, without its comment.
     KeywordEntry head(std::uint16_t index) const noexcept;
@@ -69,7 +75,6 @@ class KeywordTable {
     bool has_name(std::uint16_t index, const KeywordEntry& entry) const noexcept;
     bool has_name(const KeywordEntry& entry, std::uint16_t from,
                   std::uint16_t to) const noexcept;
-    bool holds(std::span<const KeywordEntry> entries) const noexcept;
     void put(std::uint16_t index, const KeywordEntry& entry) noexcept;
     void clear(std::uint16_t index) noexcept;
     bool may_change(std::uint16_t at, std::span<const KeywordEntry> entries) const noexcept;

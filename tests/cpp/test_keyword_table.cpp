@@ -151,6 +151,14 @@ TEST_CASE("keyword table: what is set while a frame is the newest is of the fram
     table.replace(table_of(1), stand.metadata.cnt0);
     CHECK(table.copy(copy).is_ahead_of(stand.metadata.cnt0));
     CHECK_FALSE(table.copy(copy).is_ahead_of(stand.metadata.cnt0 + 1));
+    Entries with_time = table_of(1);
+    with_time.push_back(entry("_TIME", 1));
+    table.replace(with_time, stand.metadata.cnt0);
+    ++stand.metadata.cnt0;
+    with_time.back() = entry("_TIME", 2);
+    table.replace(with_time, stand.metadata.cnt0);
+    table.set(entry("_TIME", 3));
+    CHECK_FALSE(table.copy(copy).is_ahead_of(stand.metadata.cnt0));  // it moves all the time
 }
 
 TEST_CASE(
