@@ -244,21 +244,21 @@ def test_a_mended_auxiliary_card_is_in_each_cube_and_reported_once(shm_dir, tmp_
 
 
 def test_keywords_are_those_of_the_first_frame_and_changes_are_told(start_logger):
-    camera = Camera(keywords={"FILTER01": "Open", "STEP": 1, "SHUTTER": True})
+    camera = Camera(keywords={"U_WHEEL": "Open", "STEP": 1, "SHUTTER": True})
     logger = start_logger("cam1", "--cube-size", 6, "--cubes", 2).attached()
     for number in range(1, 13):
-        changed = {4: {"FILTER01": "H-alpha"}, 6: {"STEP": 2}, 9: {"STEP": 3}}.get(number, {})
+        changed = {4: {"U_WHEEL": "H-alpha"}, 6: {"STEP": 2}, 9: {"STEP": 3}}.get(number, {})
         camera.send(**changed)
         logger.wait_frames(number) if number < 12 else None
     first, second = logger.end().cubes(camera.pool)
-    assert (first.string("FILTER01"), first.cards["STEP"], first.cards["SHUTTER"]) == (
+    assert (first.string("U_WHEEL"), first.cards["STEP"], first.cards["SHUTTER"]) == (
         "Open", "1", "T"
     )  # fmt: skip
-    assert "FILTER01 changed to H-alpha at frame 3 (1 change)" in first.history
+    assert "U_WHEEL changed to H-alpha at frame 3 (1 change)" in first.history
     assert "STEP changed to 2 at frame 5 (1 change)" in first.history
-    assert (second.string("FILTER01"), second.cards["STEP"]) == ("H-alpha", "2")
+    assert (second.string("U_WHEEL"), second.cards["STEP"]) == ("H-alpha", "2")
     assert "STEP changed to 3 at frame 2" in second.history
-    assert "FILTER01" not in second.history
+    assert "U_WHEEL" not in second.history
 
 
 def test_a_cube_says_why_it_ended(start_logger):

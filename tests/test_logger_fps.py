@@ -258,6 +258,24 @@ def test_cubesize_and_dirname_take_effect_at_the_next_cube(
     assert len(in_other) == 2
 
 
+@pytest.mark.parametrize(
+    ("keywords", "expected"), [("default", [2, 3]), ("FOCUS,STEP", [3, 2]), ("none", [5])]
+)
+def test_a_cube_ends_with_a_change_of_the_keywords_that_the_fps_names(
+    run_process: RunProcess, camera: Camera, keywords: str, expected: list[int]
+) -> None:
+    run_process.fps["newcubekeys"] = keywords
+    running = run_process.start()
+    camera.stream.keywords["EXPTIME"] = 1.0
+    camera.stream.keywords["STEP"] = 1
+    running.save()
+    for k in range(1, 6):
+        camera.send(EXPTIME=1.0 if k < 3 else 2.0, STEP=1 if k < 4 else 2)
+        running.wait_frames(k)
+    running.pause()
+    assert lengths(running.cubes(camera)) == expected
+
+
 def running_settings(fps: FPS) -> bool:
     """Settings are looked at whenever outputs are published; two of those later they hold."""
     for _ in range(2):

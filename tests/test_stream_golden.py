@@ -202,7 +202,10 @@ def blank(raw: bytearray, offset: int, size: int) -> None:
 
 
 def blank_what_may_differ(raw: bytearray, at: dict[str, int]) -> None:
-    """Process ids, inode, clocks, and what we add: the counters of a CBsize ring."""
+    """Process ids, inode, clocks, and what we add: the counters of a CBsize ring, and what
+    keyword_table.hpp keeps in two holes of the metadata."""
+    for hole in (244, 300):
+        blank(raw, hole, 4)
     for field in ("creationtime", "lastaccesstime", "writetime"):
         blank(raw, FIELDS[field][0], 16)
     blank(raw, FIELDS["creatorPID"][0], 8)

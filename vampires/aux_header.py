@@ -8,6 +8,7 @@ what was not as it should be.
 
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from vampires.aux_cards import (
     read_card,
 )
 from vampires.fits_cards import CARD_CHARS
+from vampires.header_cards import Cards, FitsInvalid, Value
 
 MAX_BYTES = 100 * 2880
 MOST_NAMED = 8  # keywords in a note
@@ -68,6 +70,22 @@ class AuxHeader:
     note: str = ""
     notes: tuple[AuxNote, ...] = ()
 
+    @property
+    def values(self) -> dict[str, Value]:
+        """The keywords and their values; None for an undefined one, text for a complex one. One
+        that no number here can hold is not among them."""
+        cards = Cards("".join(card.text for card in self.cards).encode("ascii"))
+        found: dict[str, Value] = {}
+        for name in cards:
+            with suppress(FitsInvalid):
+                found[name] = cards[name]
+        return found
+
+
+def aux_header_path(shm_dir: str | Path, stream: str) -> Path:
+    """Where the auxiliary header of a stream is, if there is one."""
+    return Path(shm_dir) / f"{stream}.aux.fits"
+
 
 def read_aux_header(shm_dir: str | Path, stream: str) -> AuxHeader:
     """The cards of ``<shm_dir>/<stream>.aux.fits`` that a cube can take, in their order.
@@ -76,7 +94,7 @@ def read_aux_header(shm_dir: str | Path, stream: str) -> AuxHeader:
     two values of a keyword the first counts. At most 288000 bytes are read. Never raises for
     what the file is or holds.
     """
-    path = Path(shm_dir) / f"{stream}.aux.fits"
+    path = aux_header_path(shm_dir, stream)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return AuxHeader(note=f"{path.name} is not a regular file: no auxiliary cards")

@@ -26,6 +26,7 @@ from vampires.config import ConfigError
 from vampires.header_rules import DATA_TYPES
 from vampires.instrument.cameras import CAMERAS
 from vampires.instrument.file import instrument_of
+from vampires.new_cube_keywords import DEFAULT_KEYWORDS, NAME_PATTERN, NAME_RULE
 from vampires.table_model import Table, as_tuple
 
 THIS_MACHINE = ("local", "localhost")
@@ -122,6 +123,9 @@ LinkName = Annotated[str, _name_matching("[A-Za-z0-9_-]{1,60}")]
 CpuSetName = Annotated[str, _name_matching("[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")]
 SshOptions = Annotated[tuple[SshOption, ...], BeforeValidator(as_tuple)]
 LocalPaths = Annotated[tuple[ListedPath, ...], BeforeValidator(as_tuple)]
+KeywordNames = Annotated[
+    tuple[Annotated[str, _name_matching(NAME_PATTERN)], ...], BeforeValidator(as_tuple)
+]
 DataTypes = Annotated[tuple[DataType, ...], BeforeValidator(as_tuple), Field(min_length=1)]
 
 # The description of a field says what is allowed in it; messages quote it.
@@ -398,6 +402,11 @@ class LoggingConfig(Placement):
     )
     timeout_s: float = Field(
         10.0, ge=0, le=1e6, description="seconds, 0 (a cube waits for its next frame) to 1e6"
+    )
+    new_cube_keywords: KeywordNames = Field(
+        DEFAULT_KEYWORDS,
+        description="a list of names of keywords with whose change a cube ends, each of "
+        f"{NAME_RULE}; [] for none",
     )
     start_lead_s: float = Field(0.1, ge=0, le=10, description="seconds, 0 to 10")
     data_types: DataTypes = Field(

@@ -21,6 +21,7 @@ import numpy as np
 
 from vampires import _core
 from vampires.aux_header import AuxHeader, read_aux_header
+from vampires.aux_watch import AuxWatch, Values
 from vampires.cube_header import (
     CubeFacts,
     KeywordChange,
@@ -29,9 +30,11 @@ from vampires.cube_header import (
     provisional_header,
 )
 from vampires.cube_names import HiddenNames, cube_folder, final_names, hidden_names
+from vampires.fits_cards import legal_name
 from vampires.frame_table import FRAME_DTYPE, Rows, frames_hdu
 from vampires.keywords import decode_keywords
 from vampires.log_volumes import NO_ROOM, Choice, LogVolumes, chosen, frames_that_fit
+from vampires.new_cube_keywords import DEFAULT_KEYWORDS
 from vampires.open_folder import OpenFolder
 from vampires.sidecar import sidecar_text
 from vampires.stop_request import Stop
@@ -68,6 +71,9 @@ class LoggerConfig:
     next_roots: where files go when root has no room or fails, in this order; as root, with
     folders by day and stream unless exact_dir.
 
+    new_cube_keywords: a cube ends before the first frame with another value of one of them, in
+    the stream or, where the stream has none, in the auxiliary header.
+
     saving False: frames are saved only from begin_saving() to end_saving(), in sessions; cubes
     and frames then are the limits of each session that is given none of its own.
     """
@@ -88,6 +94,7 @@ class LoggerConfig:
     saving: bool = True
     disk_priority: int | None = None
     next_roots: tuple[Path, ...] = ()
+    new_cube_keywords: tuple[str, ...] = DEFAULT_KEYWORDS
 
 
 @dataclass
@@ -129,6 +136,9 @@ class _OpenCube:
     names: HiddenNames | None = None  # in that folder
     aux: AuxHeader = field(default_factory=AuxHeader)
     end_card: int = 0  # place of END in its provisional header
+    aux_values: Values = field(default_factory=dict)  # of the keywords that end a cube
+    given: frozenset[str] = frozenset()  # names of the stream's keywords
+    told_to_end: bool = False  # since a value of the auxiliary header changed
     is_open: bool = False
     written: bool = False
     retry_at: float = 0.0
@@ -189,6 +199,7 @@ class Logger:
             tai_offset_ns=config.tai_offset_ns,
             controlled=not config.saving,
             disk_priority=config.disk_priority,
+            new_cube_keywords=list(config.new_cube_keywords),
         )
         if self._engine.lock_note:
             report(self._engine.lock_note)
@@ -197,6 +208,7 @@ class Logger:
         volumes = LogVolumes([config.root, *config.next_roots])
         self._places = deque([_Place(1, volumes, config.exact_dir)])
         self._current_root = config.root
+        self._aux = AuxWatch(config.shm_dir, config.stream, config.new_cube_keywords)
         self._cubes: dict[int, _OpenCube] = {}
         self._files: list[tuple[int, str]] = []  # (number of the cube, path), in order
         self._finished = False
@@ -234,6 +246,7 @@ class Logger:
                     self._engine.stop()
                 if time.monotonic() - self._header_room_at > HEADER_ROOM_S:
                     self._refresh_header_room()
+                self._mind_the_aux_header()
                 self._places[-1].volumes.meet()
                 self._retry()
                 self._leave_failing_disk()
@@ -333,7 +346,8 @@ class Logger:
         Since the start: frames, lost, torn, bytes (of pixels), cubes (begun), bytes_written.
         Of the cube: cube_frames, cube_planned. Of the newest frame saved: last_cnt0,
         last_frame_ns (when it was copied). attached, memory_full, chunks_in_use of chunks,
-        disk_errno (0: all is well).
+        disk_errno (0: all is well). keywords_unsettled: looks at the stream's keywords that
+        never found them at rest; what was seen before them was kept.
 
         saving ("off", "armed", "on", "ending") and session, the number of sessions begun, armed
         ones included. Of the session, or the last: session_frames, session_cubes,
@@ -462,9 +476,21 @@ class Logger:
         start["stream"] = config.stream
         cube = _OpenCube(index, start, place, place.volumes.current, date_ns=time.time_ns())
         cube.aux = self._read_aux_header()
+        cube.aux_values = self._aux.values_of(cube.aux)
+        given = decode_keywords(start["keywords"])
+        cube.given = frozenset(legal_name(keyword.name) for keyword in given)
         self._cubes[index] = cube
         self._open(cube)
         self._refresh_header_room()
+
+    def _mind_the_aux_header(self) -> None:
+        """A cube that was begun with another value than the auxiliary header has now ends; the
+        next one is begun with that."""
+        self._aux.look()
+        for cube in self._cubes.values():
+            keyword = "" if cube.told_to_end else self._aux.changed(cube.aux_values, cube.given)
+            if keyword:
+                cube.told_to_end = self._engine.end_cube(cube.start["number"], keyword)
 
     def _open(self, cube: _OpenCube) -> None:
         if self._waits_for_another(cube):

@@ -6,13 +6,14 @@ import errno
 import os
 import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from vampires.compression import compression_fault
 from vampires.fps import FPS, FPSError, Message, Parameter
 from vampires.fps.layout import MessageCode, ParameterFlag, Signal, Status
-from vampires.logger_parameters import next_directories
+from vampires.logger_parameters import new_cube_keywords, next_directories
 from vampires.long_directories import full_form
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -112,14 +113,37 @@ def _text_of_fault(fps: FPS, parameter: Parameter) -> str:
         return _TEXTS_OF_ZERO[key]
     if key == "compress" and value:
         return compression_fault()
-    if key == "dirname":
-        return directory_fault(full_form(str(value), fps.path.parent))
-    if key == "nextdirs":
-        faults = (directory_fault(place, "nextdirs") for place in next_directories(fps))
-        return next(filter(None, faults), "")
-    if key == "sname":
-        return stream_fault(str(value), fps.path.parent)
+    look = _LOOKS.get(key)
+    return look(fps) if look else ""
+
+
+def _directory_fault(fps: FPS) -> str:
+    return directory_fault(full_form(str(fps["dirname"]), fps.path.parent))
+
+
+def _next_directories_fault(fps: FPS) -> str:
+    faults = (directory_fault(place, "nextdirs") for place in next_directories(fps))
+    return next(filter(None, faults), "")
+
+
+def _new_cube_fault(fps: FPS) -> str:
+    try:
+        new_cube_keywords(fps)
+    except ValueError as error:
+        return f"newcubekeys: {error}"
     return ""
+
+
+def _stream_fault(fps: FPS) -> str:
+    return stream_fault(str(fps["sname"]), fps.path.parent)
+
+
+_LOOKS: dict[str, Callable[[FPS], str]] = {
+    "dirname": _directory_fault,
+    "nextdirs": _next_directories_fault,
+    "newcubekeys": _new_cube_fault,
+    "sname": _stream_fault,
+}
 
 
 def directory_fault(directory: Path, key: str = "dirname") -> str:

@@ -22,6 +22,7 @@ from vampires.disk_room import disk_room
 from vampires.fps import FPS, FPSError, FPSNotFound, Value, fps_directory
 from vampires.fps_control import ActionFailed, FPSControl, Light
 from vampires.long_directories import full_form
+from vampires.new_cube_keywords import keywords_text
 
 TIMEOUT_S = 5.0
 POLL_S = 0.002
@@ -48,7 +49,8 @@ class LoggerOptions:
 
     directory: files go there, or to directory/YYYYMMDD/stream with daily; then in the same way
     to those of next_directories, in this order. cubes, frames: saving
-    ends after so many (0: no limit).
+    ends after so many (0: no limit). ring_memory_bytes, new_cube_keywords (with whose change a
+    cube ends): of a logger that does not run.
     """
 
     directory: Path | None = None
@@ -63,6 +65,7 @@ class LoggerOptions:
     cpus: str | None = None
     ring_memory_bytes: int | None = None
     next_directories: Sequence[Path] | None = None
+    new_cube_keywords: Sequence[str] | None = None
 
     def values(self) -> dict[str, Value]:
         """As values of parameters."""
@@ -79,6 +82,8 @@ class LoggerOptions:
         }
         if self.ring_memory_bytes is not None:
             values["ringmemory"] = max(16, self.ring_memory_bytes >> 20)
+        if self.new_cube_keywords is not None:
+            values["newcubekeys"] = keywords_text(self.new_cube_keywords)
         if self.directory is not None:
             values["dirname"] = str(self.directory.absolute())
         if self.next_directories is not None:

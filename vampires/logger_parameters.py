@@ -22,6 +22,7 @@ from vampires.fps import (
 )
 from vampires.fps.layout import ParameterFlag, ParameterType
 from vampires.long_directories import full_form, short_form
+from vampires.new_cube_keywords import DEFAULT_TEXT, parse_keywords
 
 PREFIX = "streamFITSlog-"
 FUNCTION = "streamFITSlog"
@@ -161,6 +162,9 @@ def logger_parameters(stream: str) -> list[NewParameter]:
         ),
         output("usedir", _T.STRING, "", "directory that cubes go to now"),
         output("roomlevel", _T.STRING, "ok", "room there: ok, low, alarm, full"),
+        milk(
+            "newcubekeys", _T.STRING, DEFAULT_TEXT, _LIMITED, "keywords that begin a new cube"
+        ),
     ]
 
 
@@ -210,12 +214,12 @@ def _create(stream: str, directory: Path, *, replace: bool = False) -> FPS:
 
 def is_ours(fps: FPS) -> bool:
     """Whether the FPS has the parameters that only our logger has."""
-    return "starttime" in fps and "roomlevel" in fps
+    return "starttime" in fps and "newcubekeys" in fps
 
 
-# Directories that are too long for a parameter become a link to them; the link of a list leads
-# nowhere, but holds it.
-_DIRECTORIES = ("dirname", "nextdirs")
+# What is too long for a parameter becomes a link to it; the link of a list leads nowhere, but
+# holds it.
+_LINKED = ("dirname", "nextdirs", "newcubekeys")
 LIST_SEPARATOR = ":"
 
 
@@ -228,18 +232,23 @@ def next_directories(fps: FPS) -> list[Path]:
     return [Path(part) for part in parts if part]
 
 
+def new_cube_keywords(fps: FPS) -> tuple[str, ...]:
+    """The keywords with whose change a cube ends. ValueError names what is none."""
+    return parse_keywords(str(full_form(str(fps["newcubekeys"]), fps.path.parent)))
+
+
 def parse(fps: FPS, key: str, text: str) -> Value:
     """What a person typed, as a value of the parameter. Raises FPSError.
 
     A dirname that is too long for a parameter becomes a link to it.
     """
-    is_directory = key.rpartition(".")[2] in _DIRECTORIES
-    return _fitting(fps, key, text) if is_directory else fps.parse(key, text)
+    is_linked = key.rpartition(".")[2] in _LINKED
+    return _fitting(fps, key, text) if is_linked else fps.parse(key, text)
 
 
 def _fitting(fps: FPS, key: str, value: Value) -> Value:
     name = key.rpartition(".")[2]
-    if name not in _DIRECTORIES or not isinstance(value, str) or not value:
+    if name not in _LINKED or not isinstance(value, str) or not value:
         return value
     try:
         return short_form(Path(value), fps.path.parent)

@@ -227,6 +227,7 @@ class LoggerProcess:
             cpus=cpus,
             saving=False,
             next_roots=tuple(names.next_directories(fps)),
+            new_cube_keywords=names.new_cube_keywords(fps),
         )
 
     def _root(self) -> Path:

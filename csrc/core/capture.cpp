@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <thread>
 #include <utility>
 
@@ -62,10 +63,12 @@ Capture::Capture(const CaptureConfig& config, ChunkPool& pool, CubeTable& cubes,
       disk_(disk),
       orders_(kOrders),
       timeout_ns_(config.timeout.count()),
+      cube_orders_(CubeTable::kCubes),
       cube_size_(config.cube_size),
       header_bytes_(config.header_bytes),
       header_keywords_(config.header_keywords),
       placer_(pool),
+      keywords_(config.new_cube_keywords),
       gate_(config.controlled, {config.max_frames, config.max_cubes}) {
     publish_saving();
 }
@@ -386,7 +389,7 @@ void Capture::attach(std::shared_ptr<StreamFile> file) {
     geometry_ = geometry;
     frame_bytes_ = std::size_t{geometry.width} * geometry.height *
                    fits_form(geometry.type)->bytes_per_pixel;
-    keywords_.attach(file->keywords(), file->shape().keywords);
+    keywords_.attach(file->keyword_table());
     first_of_stream_ = true;
     looked_at_ = 0;
     found_ = reader_->newest_cnt0();
@@ -490,15 +493,20 @@ bool Capture::capture_one(bool saving) {
         if (take_orders(&ticket) || gate_.saving() != saving) return true;
         if (!wants_pixels(ticket)) return true;
     }
+    const bool keywords_known = look_at_keywords(ticket);  // soon: the next frame has others
     const std::uint32_t sum = convert(ticket);
-    const bool newest = ticket.newest;
-    // The keywords in shared memory are those of the newest frame.
-    if (newest || keywords_are_old_ || keywords_.used() == 0) keywords_.look();
-    keywords_are_old_ = false;
     const bool whole = reader_->confirm(ticket);
     reader_->let_go(ticket);
-    if (whole) keep(ticket.info, newest, sum);
+    if (whole) keep(ticket, keywords_known, sum);
     return true;
+}
+
+// Whether they are those of the frame. Shared memory has the keywords of the newest one.
+bool Capture::look_at_keywords(const FrameTicket& ticket) noexcept {
+    const bool any = std::exchange(keywords_are_old_, false);
+    const bool known = keywords_.look(ticket.info.cnt0, ticket.newest, any);
+    counters_.keywords_unsettled.store(keywords_.unsettled(), std::memory_order_relaxed);
+    return known;
 }
 
 // False when the frame was dealt with, or another is to be begun.
@@ -660,16 +668,17 @@ FrameRow Capture::row_of(const FrameInfo& info) noexcept {
     return row;
 }
 
-void Capture::keep(FrameInfo info, bool newest, std::uint32_t sum) {
+void Capture::keep(const FrameTicket& ticket, bool keywords_known, std::uint32_t sum) {
+    FrameInfo info = ticket.info;
     if (config_.controlled && !admit(info)) return;
     FrameRow row = row_of(info);
     count_lost(info.lost, info.torn);
     torn_due_ += info.torn;
-    const auto reason = cube_ ? boundary(row) : std::nullopt;
+    const auto reason = cube_ ? boundary(row, keywords_known) : std::nullopt;
     if (reason && !pass_boundary(*reason, row)) return;
     if (!cube_) begin_cube(row);
     Cube& cube = cubes_[*cube_];
-    if (newest && cube.end.frames > 0) note_keywords(cube);
+    if (keywords_known && cube.end.frames > 0) note_keywords(cube);
     row.frame = static_cast<std::int32_t>(cube.end.frames);
     placer_.commit(row, sum);
 
@@ -680,7 +689,7 @@ void Capture::keep(FrameInfo info, bool newest, std::uint32_t sum) {
     cube.end.torn += std::exchange(torn_due_, 0);
     ++cube.end.frames;
 
-    note_interval(newest && info.lost == 0);
+    note_interval(ticket.newest && info.lost == 0);
     add(counters_.frames, 1);
     add(counters_.bytes, reader_->frame_bytes());
     counters_.cube_frames.store(cube.end.frames);
@@ -734,8 +743,21 @@ std::int64_t Capture::cube_time_ns(const FrameRow& row) const noexcept {
     return cubes_[*cube_].start.acquisition_times ? row.acquired_ns : row.logged_ns;
 }
 
-// Whether the frame cannot be in the current cube: times in a cube go forward, in one UTC day.
-std::optional<CubeEndReason> Capture::boundary(const FrameRow& row) noexcept {
+// Whether the frame cannot be in the current cube.
+std::optional<CubeEndReason> Capture::boundary(const FrameRow& row,
+                                               bool keywords_known) noexcept {
+    if (const auto reason = time_boundary(row)) return reason;
+    // Of a frame read late they are not known where one changed since it was published: the
+    // cube then ends at the first frame after it of which they are.
+    const char* changed = keywords_known ? keywords_.ends_cube() : nullptr;
+    if (changed == nullptr) return std::nullopt;
+    auto& name = cubes_[*cube_].end.keyword;
+    std::strncpy(name.data(), changed, name.size() - 1);
+    return CubeEndReason::keyword_changed;
+}
+
+// Times in a cube go forward, in one UTC day.
+std::optional<CubeEndReason> Capture::time_boundary(const FrameRow& row) const noexcept {
     const Cube& cube = cubes_[*cube_];
     const std::int64_t time_ns = cube_time_ns(row);
     if (time_ns == 0) return std::nullopt;
@@ -816,7 +838,8 @@ void Capture::begin_cube(const FrameRow& row) {
     start.acquisition_times = row.acquired_ns != 0;
     start.first = row;
     start.keywords.assign(keywords_.entries(), keywords_.entries() + keywords_.used());
-    keywords_.changes([](const KeywordEntry&) {});  // from here on
+    keywords_.begin_cube();
+    cube.end.keyword = {};
     cube.end.frames = 0;
     cube.end.lost = cube.end.torn = cube.end.lost_at_end = 0;
     cube.end.keyword_changes = 0;
@@ -868,6 +891,21 @@ void Capture::finish_cube(CubeEndReason reason) {
     counters_.cube_frames.store(0);
 }
 
+bool Capture::end_cube(std::uint64_t number, const std::string& keyword) noexcept {
+    CubeOrder order{number, {}};
+    std::strncpy(order.keyword.data(), keyword.c_str(), order.keyword.size() - 1);
+    return cube_orders_.try_push(order);
+}
+
+void Capture::end_ordered_cube() {
+    CubeOrder order;
+    while (cube_orders_.try_pop(order)) {
+        if (!cube_ || cubes_[*cube_].start.number != order.number) continue;
+        cubes_[*cube_].end.keyword = order.keyword;
+        end_cube(CubeEndReason::keyword_changed);
+    }
+}
+
 void Capture::end_when_full() {
     const Cube& cube = cubes_[*cube_];
     if (session_.frames >= gate_.limits().frames) {
@@ -881,6 +919,7 @@ void Capture::end_when_full() {
 // -- chores ----------------------------------------------------------------------------------
 
 void Capture::idle_work() {
+    end_ordered_cube();
     if (next_cube_.exchange(false) && cube_) end_cube(CubeEndReason::next_cube);
     if (cube_) end_when_full();  // its disk may have filled meanwhile
     if (!cube_) return;

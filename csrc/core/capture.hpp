@@ -44,9 +44,10 @@ struct CaptureConfig {
     bool rolling = false;
     bool controlled = false;  // saves in sessions, as ordered; else from the start to the end
     std::uint32_t cube_size = 1000;
-    std::size_t header_bytes = kFitsBlock;  // room for the header of a stream
-    std::uint16_t header_keywords = 0;      // that has this many keywords
-    std::int64_t tai_offset_ns = -1;        // -1: ask the kernel
+    std::size_t header_bytes = kFitsBlock;       // room for the header of a stream
+    std::uint16_t header_keywords = 0;           // that has this many keywords
+    std::vector<std::string> new_cube_keywords;  // a cube ends with a change of one of them
+    std::int64_t tai_offset_ns = -1;             // -1: ask the kernel
     std::chrono::nanoseconds timeout{
         0};  // a cube ends when no frame came for so long; 0: never
     // The logger ends after so many. The sessions of a controlled one have limits of their own.
@@ -67,6 +68,7 @@ struct CaptureCounters {
     std::atomic<std::int64_t> last_frame_ns{0};  // logger clock
     std::atomic<bool> attached{false};
     std::atomic<bool> memory_full{false};
+    std::atomic<std::uint64_t> keywords_unsettled{0};  // looks that found no table to rely on
 };
 
 // The session under way, or else the last one; and the newest frame looked at.
@@ -113,6 +115,9 @@ class Capture {
     SavingStatus saving_status() const noexcept { return saving_status_.load(); }
 
     void next_cube() noexcept { next_cube_.store(true); }
+    // By one thread: ends the cube of this number, if it is under way still, since this keyword
+    // changed. False when too many of these orders wait.
+    bool end_cube(std::uint64_t number, const std::string& keyword) noexcept;
     void set_timeout(std::chrono::nanoseconds timeout) noexcept {
         timeout_ns_.store(timeout.count());
     }
@@ -126,6 +131,10 @@ class Capture {
     const CaptureCounters& counters() const noexcept { return counters_; }
 
   private:
+    struct CubeOrder {
+        std::uint64_t number = 0;
+        decltype(CubeEnd::keyword) keyword{};
+    };
     // The shape of what is logged; a cube holds frames of one shape.
     struct Geometry {
         PixelType type{};
@@ -174,20 +183,23 @@ class Capture {
     bool admit(FrameInfo& info);
     bool room_for_frame();
     bool take_cube_index();
+    bool look_at_keywords(const FrameTicket& ticket) noexcept;
     std::uint32_t convert(const FrameTicket& ticket) const noexcept;
-    void keep(FrameInfo info, bool newest, std::uint32_t sum);
+    void keep(const FrameTicket& ticket, bool keywords_known, std::uint32_t sum);
     bool pass_boundary(CubeEndReason reason, const FrameRow& row);
     void note_interval(bool newest_and_next) noexcept;
     void note_kept(const FrameRow& row) noexcept;
     FrameRow row_of(const FrameInfo& info) noexcept;
     std::int64_t cube_time_ns(const FrameRow& row) const noexcept;
-    std::optional<CubeEndReason> boundary(const FrameRow& row) noexcept;
+    std::optional<CubeEndReason> boundary(const FrameRow& row, bool keywords_known) noexcept;
+    std::optional<CubeEndReason> time_boundary(const FrameRow& row) const noexcept;
     bool split(CubeEndReason reason);
     bool wait_for_memory();
     void begin_cube(const FrameRow& row);
     void note_keywords(Cube& cube) noexcept;
     void end_cube(CubeEndReason reason);
     void finish_cube(CubeEndReason reason);
+    void end_ordered_cube();
     void end_when_full();
     void idle_work();
     void flush_when_due(std::int64_t now_ns);
@@ -210,6 +222,7 @@ class Capture {
     std::atomic<bool> stop_{false};
     std::atomic<bool> abort_{false};
     std::atomic<bool> next_cube_{false};
+    SpscQueue<CubeOrder> cube_orders_;
     std::atomic<std::uint32_t> cube_size_;
     std::atomic<std::size_t> header_bytes_;
     std::atomic<std::uint16_t> header_keywords_;

@@ -38,6 +38,7 @@ enum class CubeEndReason : std::uint8_t {
     frame_limit,
     saving_paused,
     disk_full,
+    keyword_changed,
 };
 
 enum class Opened : int { pending, open, abandoned };
@@ -59,6 +60,7 @@ struct CubeStart {
 
 struct CubeEnd {
     CubeEndReason reason{};
+    std::array<char, sizeof KeywordEntry::name> keyword{};  // that changed, where that ended it
     std::uint32_t frames = 0;
     std::int64_t last_time_ns = 0;  // on the clock that CubeStart names
     std::uint64_t last_cnt0 = 0;

@@ -32,17 +32,17 @@ void FrameClock::forget() noexcept {
 }
 
 std::int64_t FrameClock::keyword_ns() noexcept {
-    const std::uint16_t keywords = file_.shape().keywords;
-    const auto is_time = [&](std::uint16_t k) {
-        return is_acquisition_time(file_.keywords()[k]);
-    };
-    if (keyword_ < keywords && is_time(keyword_)) {
-        return acquisition_ns(file_.keywords()[keyword_]);
+    const KeywordTable table = file_.keyword_table();
+    if (keyword_ < table.size()) {
+        const KeywordEntry there = table.head(keyword_);
+        if (is_acquisition_time(there)) return acquisition_ns(there);
     }
-    for (std::uint16_t k = 0; k < keywords && file_.keywords()[k].name[0] != '\0'; ++k) {
-        if (!is_time(k)) continue;
+    for (std::uint16_t k = 0; k < table.size(); ++k) {
+        const KeywordEntry there = table.head(k);
+        if (there.name[0] == '\0') break;
+        if (!is_acquisition_time(there)) continue;
         keyword_ = k;
-        return acquisition_ns(file_.keywords()[k]);
+        return acquisition_ns(there);
     }
     return 0;
 }

@@ -52,6 +52,7 @@ struct StreamMetadata {
     std::uint64_t inode;
     std::int8_t location;
     std::uint8_t status;
+    std::uint32_t keywords_set_after;  // ours, in a hole: see keyword_table.hpp
     std::uint64_t flag;
     std::uint8_t logflag;
     std::uint16_t sem;
@@ -63,6 +64,7 @@ struct StreamMetadata {
     std::uint16_t nb_kw;
     std::uint32_t cb_size;
     std::uint32_t cb_index;
+    std::uint32_t keyword_changes;  // ours, in a hole
     std::uint64_t cb_cycle;
     std::uint64_t imdatamemsize;
     char cuda_mem_handle[64];
@@ -115,6 +117,7 @@ static_assert(offsetof(StreamMetadata, creator_pid) == 216);
 static_assert(offsetof(StreamMetadata, shared) == 224);
 static_assert(offsetof(StreamMetadata, inode) == 232);
 static_assert(offsetof(StreamMetadata, location) == 240);
+static_assert(offsetof(StreamMetadata, keywords_set_after) == 244);
 static_assert(offsetof(StreamMetadata, flag) == 248);
 static_assert(offsetof(StreamMetadata, logflag) == 256);
 static_assert(offsetof(StreamMetadata, sem) == 258);
@@ -125,6 +128,7 @@ static_assert(offsetof(StreamMetadata, write) == 288);
 static_assert(offsetof(StreamMetadata, nb_kw) == 290);
 static_assert(offsetof(StreamMetadata, cb_size) == 292);
 static_assert(offsetof(StreamMetadata, cb_index) == 296);
+static_assert(offsetof(StreamMetadata, keyword_changes) == 300);
 static_assert(offsetof(StreamMetadata, cb_cycle) == 304);
 static_assert(offsetof(StreamMetadata, imdatamemsize) == 312);
 static_assert(offsetof(StreamMetadata, cuda_mem_handle) == 320);

@@ -23,17 +23,17 @@ bool same(const std::vector<KeywordEntry>& a, const std::vector<KeywordEntry>& b
 }  // namespace
 
 KeywordNotes::KeywordNotes(std::shared_ptr<StreamFile> file)
-    : file_(std::move(file)), now_(file_->shape().keywords) {
+    : file_(std::move(file)), reader_(file_->keyword_table()), now_(file_->shape().keywords) {
     notes_.push_back({0, now_});
     look();
 }
 
-// One copy that no frame interrupted; the writer sets them before it counts.
-bool KeywordNotes::read(std::uint64_t& cnt0) {
-    cnt0 = load(file_->metadata().cnt0);
-    std::memcpy(static_cast<void*>(now_.data()), file_->keywords(), file_->keyword_bytes());
+// One copy while this frame is the newest; the writer sets them before it counts.
+std::optional<KeywordCopy> KeywordNotes::read(std::uint64_t cnt0) {
+    const KeywordCopy copied = reader_.copy(now_);
     std::atomic_thread_fence(std::memory_order_acquire);
-    return load(file_->metadata().cnt0) == cnt0;
+    if (load(file_->metadata().cnt0) != cnt0) return std::nullopt;
+    return copied;
 }
 
 void KeywordNotes::look() {
@@ -42,17 +42,21 @@ void KeywordNotes::look() {
     // While the next frame is written, its keywords may be there already. A writer that never
     // rests has to be taken as it is.
     const bool writing = load(file_->metadata().write) != 0;
-    if (writing && newest > looked_at_ && newest - looked_at_ < kPatience_frames) return;
-    std::uint64_t cnt0 = 0;
-    if (!read(cnt0) && !read(cnt0)) return;
+    const bool patient = newest > looked_at_ && newest - looked_at_ < kPatience_frames;
+    if (writing && patient) return;
+    std::uint64_t cnt0 = newest;
+    std::optional<KeywordCopy> copied = read(cnt0);
+    if (!copied) copied = read(cnt0 = load(file_->metadata().cnt0));
+    if (!copied || (!copied->settled && patient)) return;
     looked_at_ = cnt0;
-    if (cnt0 < notes_.back().since) notes_.clear();  // the counter was set back
+    const std::uint64_t since = copied->is_ahead_of(cnt0) ? cnt0 + 1 : cnt0;
+    if (since < notes_.back().since) notes_.clear();  // the counter was set back
     if (!notes_.empty() && same(notes_.back().entries, now_)) {
         notes_.back().entries = now_;
         return;
     }
     if (notes_.size() == kMost) notes_.pop_front();
-    notes_.push_back({cnt0, now_});
+    notes_.push_back({since, now_});
 }
 
 void KeywordNotes::put(const FrameInfo& frame, std::span<std::byte> entries) const {

@@ -8,9 +8,11 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "keyword_table.hpp"
 #include "stream_file.hpp"
 #include "stream_reader.hpp"
 
@@ -35,9 +37,10 @@ class KeywordNotes {
     // Changes kept: more than a ring has frames, in all but odd cases.
     static constexpr std::size_t kMost = 256;
 
-    bool read(std::uint64_t& cnt0);
+    std::optional<KeywordCopy> read(std::uint64_t cnt0);
 
     std::shared_ptr<StreamFile> file_;
+    KeywordReader reader_;
     std::deque<Note> notes_;  // oldest first, never empty
     std::vector<KeywordEntry> now_;
     std::uint64_t looked_at_ = UINT64_MAX;

@@ -167,6 +167,7 @@ bool StreamCopy::adopt(const StreamShape& shape, std::uint64_t cnt0) {
     if (file->shape().naxis == 3 && file->shape().size[2] > 1) {
         store(md.write, std::uint8_t{0});
     }
+    file->keyword_table().end_change();
     writer_.emplace(std::move(file));
     return reused;
 }

@@ -1,10 +1,9 @@
 // A stream file mapped and checked: typed access to its regions, by offset, never by trust.
 //
 // The shape is validated once and kept; nothing re-reads a size from shared memory. Fields that
-// another process changes are reached through atomics.
+// another process changes are reached through load() and store().
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -13,7 +12,9 @@
 #include <vector>
 
 #include "isio_layout.hpp"
+#include "keyword_table.hpp"
 #include "mapped_file.hpp"
+#include "memory_fence.hpp"
 
 namespace vampires {
 
@@ -62,6 +63,9 @@ class StreamFile {
     StreamMetadata& metadata() const noexcept { return *as<StreamMetadata>(0); }
     std::byte* pixels() const noexcept { return at(layout_.data); }
     KeywordEntry* keywords() const noexcept { return as<KeywordEntry>(layout_.keywords); }
+    KeywordTable keyword_table() const noexcept {
+        return {&metadata(), keywords(), shape_.keywords};
+    }
     std::size_t keyword_bytes() const noexcept {
         return std::size_t{shape_.keywords} * sizeof(KeywordEntry);
     }
@@ -94,16 +98,6 @@ class StreamFile {
     StreamLayout layout_;
     MappedFile mapping_;
 };
-
-// Loads and stores of fields that another process shares.
-template <typename T>
-T load(T& field) noexcept {
-    return std::atomic_ref<T>(field).load(std::memory_order_acquire);
-}
-template <typename T>
-void store(T& field, T value) noexcept {
-    std::atomic_ref<T>(field).store(value, std::memory_order_release);
-}
 
 // Nanoseconds since 1970 of a stored time, in whatever clock it was written; 0 when unset or
 // outside the years 2000 to 2100.

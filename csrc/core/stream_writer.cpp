@@ -167,7 +167,7 @@ void StreamWriter::publish_slot(std::uint64_t slice, std::uint64_t cnt0,
     StreamMetadata& md = file_->metadata();
     store(md.write, std::uint8_t{1});
     full_fence();
-    if (!keywords.empty()) set_keywords(keywords);
+    if (!keywords.empty()) file_->keyword_table().replace(keywords, cnt0 - 1);
     slice_ = slice;
     if (file_->shape().naxis == 3) store(md.cnt1, slice);
     publish_as(cnt0, acquired_ns);
@@ -192,32 +192,11 @@ void StreamWriter::copy_to_update_ring() noexcept {
 }
 
 bool StreamWriter::set_keyword(const KeywordEntry& entry) noexcept {
-    KeywordEntry* entries = file_->keywords();
-    for (std::uint16_t k = 0; k < file_->shape().keywords; ++k) {
-        const bool free = entries[k].name[0] == '\0';
-        if (!free && std::strncmp(entries[k].name, entry.name, sizeof entry.name) != 0)
-            continue;
-        // The list ends at the first empty name: what lies behind it must not come to life.
-        if (free && k + 1 < file_->shape().keywords) {
-            std::memset(&entries[k + 1], 0, sizeof(KeywordEntry));
-            entries[k + 1].type = 'N';
-        }
-        const std::uint64_t updates = free ? 0 : entries[k].cnt;
-        entries[k] = entry;
-        entries[k].cnt = updates + 1;
-        return true;
-    }
-    return false;
+    return file_->keyword_table().set(entry);
 }
 
 bool StreamWriter::set_keywords(std::span<const KeywordEntry> entries) noexcept {
-    if (entries.size() > file_->shape().keywords) return false;
-    std::memset(static_cast<void*>(file_->keywords()), 0, file_->keyword_bytes());
-    for (std::uint16_t k = 0; k < file_->shape().keywords; ++k) {
-        file_->keywords()[k].type = 'N';
-        if (k < entries.size()) file_->keywords()[k] = entries[k];
-    }
-    return true;
+    return file_->keyword_table().replace(entries, cnt0());
 }
 
 }  // namespace vampires

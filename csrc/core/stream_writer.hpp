@@ -53,9 +53,10 @@ class StreamWriter {
     void publish_slot(std::uint64_t slice, std::uint64_t cnt0, std::int64_t acquired_ns,
                       std::span<const KeywordEntry> keywords) noexcept;
 
-    // Replaces the keyword of that name, or takes the first free entry; false when full.
+    // Replaces the keyword of that name, or takes the first free entry; false when full. Both
+    // as KeywordTable does it: in place, for the frames after the newest.
     bool set_keyword(const KeywordEntry& entry) noexcept;
-    // Replaces all; entries behind the last one are cleared. False when there is no room.
+    // Replaces all; the list ends behind the last one. False when there is no room.
     bool set_keywords(std::span<const KeywordEntry> entries) noexcept;
     // The slice holds the frame that it held before it was opened.
     void keep_slot(std::uint64_t slice, std::uint64_t cnt0) noexcept;

@@ -27,7 +27,7 @@ const char* name_of(EventKind kind) {
     return kNames[static_cast<int>(kind)];
 }
 
-const char* text_of(CubeEndReason reason) {
+std::string text_of(const CubeEnd& end) {
     constexpr const char* kTexts[] = {"cube size reached",
                                       "logging stopped",
                                       "no frame within the time-out",
@@ -39,7 +39,10 @@ const char* text_of(CubeEndReason reason) {
                                       "number of frames reached",
                                       "saving paused",
                                       "disk full"};
-    return kTexts[static_cast<int>(reason)];
+    if (end.reason == CubeEndReason::keyword_changed) {
+        return "keyword " + std::string(end.keyword.data()) + " changed";
+    }
+    return kTexts[static_cast<int>(end.reason)];
 }
 
 py::dict start_of(LoggerEngine& engine, std::uint32_t cube) {
@@ -70,7 +73,7 @@ py::dict end_of(LoggerEngine& engine, std::uint32_t cube) {
             py::make_tuple(end.changes[k].frame, entry_bytes(&end.changes[k].entry, 1)));
     }
     py::dict facts;
-    facts["reason"] = text_of(end.reason);
+    facts["reason"] = text_of(end);
     facts["captured"] = end.frames;
     facts["frames"] = disk.frames;
     facts["data_sum"] = disk.data_sum;
@@ -110,6 +113,7 @@ py::dict status_of(LoggerEngine& engine) {
     status["last_frame_ns"] = counters.last_frame_ns.load();
     status["attached"] = counters.attached.load();
     status["memory_full"] = counters.memory_full.load();
+    status["keywords_unsettled"] = counters.keywords_unsettled.load();
     status["chunks_in_use"] = engine.chunks_in_use();
     status["chunks"] = engine.pool().count();
     status["bytes_written"] = engine.disk().bytes_written();
@@ -145,7 +149,8 @@ std::unique_ptr<LoggerEngine> make_engine(
     std::size_t ring_memory_bytes, std::size_t header_bytes, std::uint16_t header_keywords,
     bool rolling, double timeout_s, std::optional<std::uint64_t> max_frames,
     std::optional<std::uint64_t> max_cubes, int priority, const std::vector<int>& cpus,
-    std::int64_t tai_offset_ns, bool controlled, std::optional<int> disk_priority) {
+    std::int64_t tai_offset_ns, bool controlled, std::optional<int> disk_priority,
+    const std::vector<std::string>& new_cube_keywords) {
     EngineConfig config;
     config.capture.directory = directory;
     config.capture.stream = stream;
@@ -156,6 +161,7 @@ std::unique_ptr<LoggerEngine> make_engine(
     config.capture.tai_offset_ns = tai_offset_ns;
     config.capture.timeout = timeout_of(timeout_s);
     config.capture.controlled = controlled;
+    config.capture.new_cube_keywords = new_cube_keywords;
     if (max_frames) config.capture.max_frames = *max_frames;
     if (max_cubes) config.capture.max_cubes = *max_cubes;
     config.ring_memory_bytes = ring_memory_bytes;
@@ -182,7 +188,8 @@ void bind_engine(py::module_& module) {
              py::arg("max_frames") = py::none(), py::arg("max_cubes") = py::none(),
              py::arg("priority") = 0, py::arg("cpus") = std::vector<int>{},
              py::arg("tai_offset_ns") = -1, py::arg("controlled") = false,
-             py::arg("disk_priority") = py::none())
+             py::arg("disk_priority") = py::none(),
+             py::arg("new_cube_keywords") = std::vector<std::string>())
         .def("start", &LoggerEngine::start)
         .def("next_event", &next_event, py::arg("timeout_s"))
         .def("status", &status_of)
@@ -207,6 +214,12 @@ void bind_engine(py::module_& module) {
                  e.capture().set_timeout(timeout_of(seconds));
              })
         .def("next_cube", [](LoggerEngine& e) { e.capture().next_cube(); })
+        .def(
+            "end_cube",
+            [](LoggerEngine& e, std::uint64_t number, const std::string& keyword) {
+                return e.capture().end_cube(number, keyword);
+            },
+            py::arg("number"), py::arg("keyword"))
         .def("set_cube_size",
              [](LoggerEngine& e, std::uint32_t frames) { e.capture().set_cube_size(frames); })
         .def("set_header",

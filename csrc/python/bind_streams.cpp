@@ -1,8 +1,11 @@
+#include <time.h>
+
 #include <cstring>
 #include <vector>
 
 #include "blocking.hpp"
 #include "errors.hpp"
+#include "keyword_table.hpp"
 #include "module.hpp"
 #include "stream_reader.hpp"
 #include "stream_writer.hpp"
@@ -34,8 +37,19 @@ py::array view(const FilePtr& file, const std::byte* at, bool one_slice, bool wr
     return array;
 }
 
+// Waits, a tenth of a second at most, for a writer that is held up while it changes them.
 py::bytes keywords_raw(const FilePtr& file) {
-    return {reinterpret_cast<const char*>(file->keywords()), file->keyword_bytes()};
+    constexpr int kAttempts = 200;
+    constexpr timespec kPause = {0, 500'000};
+    std::vector<KeywordEntry> entries(file->shape().keywords);
+    {
+        const py::gil_scoped_release unlocked;
+        KeywordReader reader(file->keyword_table());
+        for (int k = 0; k < kAttempts && !reader.copy(entries).settled; ++k) {
+            clock_nanosleep(CLOCK_MONOTONIC, 0, &kPause, nullptr);
+        }
+    }
+    return {reinterpret_cast<const char*>(entries.data()), file->keyword_bytes()};
 }
 
 // What a stream's metadata says, raw, for tools and tests.

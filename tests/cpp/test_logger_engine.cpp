@@ -189,6 +189,128 @@ TEST_CASE("the number of cubes asked for is exact, whatever ends them") {
     CHECK(frames_of(session.cubes()) == Counts{3, 3});
 }
 
+namespace {
+
+void new_cube_with(EngineConfig& config, const std::vector<std::string>& keywords) {
+    config.capture.new_cube_keywords = keywords;
+}
+
+// The value of a keyword of the first frame; 0 where it is not there.
+std::int64_t value_of(const CubeStart& start, const std::string& name) {
+    for (const KeywordEntry& entry : start.keywords) {
+        if (name == entry.name) return entry.value.as_int;
+    }
+    return 0;
+}
+
+}  // namespace
+
+TEST_CASE("a cube ends before the first frame with another value of a keyword of the list") {
+    Session session([](EngineConfig& config) { new_cube_with(config, {"EXPTIME", "OBJECT"}); });
+    Camera camera(session.streams);
+    session.start();
+    const std::vector<std::int64_t> exposures = {1, 1, 1, 2, 2, 1, 3, 3, 3};
+    for (std::size_t k = 0; k < exposures.size(); ++k) {
+        camera.writer().set_keyword(keyword("EXPTIME", exposures[k]));
+        camera.writer().set_keyword(keyword("RET-ANG1", static_cast<std::int64_t>(k)));
+        if (k == 7) camera.writer().set_keyword(keyword("OBJECT", 1));
+        session.publish(camera, 1);
+    }
+    session.stop();
+    check_account(session, 9);
+    CHECK(session.counters().lost.load() == 0);
+    CHECK(frames_of(session.cubes()) == Counts{3, 2, 1, 1, 2});
+    constexpr CubeEndReason kChanged = CubeEndReason::keyword_changed;
+    CHECK(reasons(session.cubes()) ==
+          Reasons{kChanged, kChanged, kChanged, kChanged, CubeEndReason::stop});
+    std::size_t frame = 0;
+    for (const FinishedCube& cube : session.cubes()) {
+        CHECK(value_of(cube.start, "EXPTIME") == exposures[frame]);
+        frame += cube.end.frames;
+        // What moves all the time is told, and what ended the cube is not in it.
+        CHECK(cube.end.keyword_changes == cube.end.frames - 1);
+    }
+    CHECK(std::string(session.cubes()[2].end.keyword.data()) == "EXPTIME");
+    CHECK(std::string(session.cubes()[3].end.keyword.data()) == "OBJECT");
+}
+
+TEST_CASE("without a list of keywords no change of them ends a cube") {
+    Session session;
+    Camera camera(session.streams);
+    session.start();
+    for (std::int64_t k = 0; k < 5; ++k) {
+        camera.writer().set_keyword(keyword("EXPTIME", k));
+        session.publish(camera, 1);
+    }
+    session.stop();
+    check_account(session, 5);
+    CHECK(reasons(session.cubes()) == Reasons{CubeEndReason::stop});
+    CHECK(session.cubes()[0].end.keyword_changes == 4);
+}
+
+TEST_CASE("also frames that are read late begin a cube where the keyword has changed") {
+    constexpr std::int64_t kFrames = 4000;
+    constexpr std::int64_t kOfOneValue = 100;
+    Session session([](EngineConfig& config) { new_cube_with(config, {"EXPTIME"}); });
+    Camera camera(session.streams, {8, 4, 256, 4});
+    session.start();
+    for (std::int64_t k = 1; k <= kFrames; ++k) {
+        const std::int64_t value = (k - 1) / kOfOneValue;
+        camera.writer().set_keyword(keyword("_MAQTIME", k));
+        if ((k - 1) % kOfOneValue == 0) camera.writer().set_keyword(keyword("EXPTIME", value));
+        camera.publish();
+        // At most one change of the keyword is waiting to be seen.
+        if (k % 64 == 0) session.await_frames(static_cast<std::uint64_t>(k));
+    }
+    session.stop();
+    check_account(session, kFrames);
+    CHECK(session.counters().lost.load() == 0);
+    CHECK(session.cubes().size() == kFrames / kOfOneValue);
+    for (const FinishedCube& cube : session.cubes()) {
+        CHECK(cube.end.frames == kOfOneValue);
+        CHECK(value_of(cube.start, "EXPTIME") == cube.rows[0].cnt0 / kOfOneValue);
+    }
+}
+
+TEST_CASE("a changed keyword ends the last cube asked for, and begins no other") {
+    Session session([](EngineConfig& config) {
+        new_cube_with(config, {"EXPTIME"});
+        config.capture.max_cubes = 2;
+    });
+    Camera camera(session.streams);
+    session.start();
+    for (std::int64_t k = 1; k <= 4; ++k) {
+        camera.writer().set_keyword(keyword("EXPTIME", k / 2));
+        camera.publish();
+        if (k < 4) session.await_frames(static_cast<std::uint64_t>(k));
+    }
+    session.join();
+    check_account(session, 3);
+    CHECK(frames_of(session.cubes()) == Counts{1, 2});
+    CHECK(session.counters().lost.load() == 0);
+    CHECK(std::string(session.driver->last(EventKind::finished).text) == "limit reached");
+}
+
+TEST_CASE("a cube is ended by its number, and no other in its place") {
+    Session session;
+    Camera camera(session.streams);
+    session.start();
+    session.publish(camera, 2);
+    CHECK(session.engine.capture().end_cube(2, "OBJECT"));  // not yet there
+    CHECK(session.engine.capture().end_cube(1, "OBJECT"));
+    session.driver->await_event(EventKind::cube_written);
+    session.publish(camera, 3);
+    CHECK(session.engine.capture().end_cube(1, "OBJECT"));  // there no more
+    session.publish(camera, 1);
+    session.stop();
+    check_account(session, 6);
+    CHECK(frames_of(session.cubes()) == Counts{2, 4});
+    CHECK(reasons(session.cubes()) ==
+          Reasons{CubeEndReason::keyword_changed, CubeEndReason::stop});
+    CHECK(std::string(session.cubes()[0].end.keyword.data()) == "OBJECT");
+    CHECK(session.cubes()[1].end.keyword[0] == '\0');
+}
+
 TEST_CASE("midnight ends the last cube asked for, and begins no other") {
     Session session([](EngineConfig& config) { config.capture.max_cubes = 1; });
     Camera camera(session.streams);

@@ -286,3 +286,46 @@ TEST_CASE("a single slot that is overwritten around the instant counts what was 
 }
 
 TEST_SUITE_END();
+
+TEST_CASE(
+    "a changed keyword ends cubes of a session, and the session where it is the last one") {
+    Session session([](EngineConfig& config) {
+        controlled(config);
+        config.capture.new_cube_keywords = {"EXPTIME"};
+    });
+    Camera camera(session.streams, kDeepRing);
+    session.start();
+    Capture& capture = session.engine.capture();
+    SavingLimits two_cubes;
+    two_cubes.cubes = 2;
+    const auto publish = [&](std::int64_t exposure, int frames) {
+        for (int k = 0; k < frames; ++k) {
+            camera.writer().set_keyword(keyword("EXPTIME", exposure));
+            camera.publish();
+            await_looked_at(session, camera.published());
+        }
+    };
+    publish(1, 3);
+    REQUIRE(capture.begin_saving(0, two_cubes));
+    publish(1, 4);  // 4 to 7
+    publish(2, 3);  // 8 to 10
+    publish(3, 1);  // of no session
+    await_state(session, SavingState::off, 1);
+    // With an order that waits: the frame that ended the session before begins the next.
+    REQUIRE(capture.begin_saving(0, {}));
+    publish(3, 2);
+    await_state(session, SavingState::on, 2);
+    REQUIRE(capture.end_saving(0, true));
+    REQUIRE(capture.begin_saving(0, {}));
+    publish(4, 3);
+    await_state(session, SavingState::on, 3);
+    REQUIRE(capture.end_saving(0, false));
+    await_state(session, SavingState::off, 3);
+    session.stop();
+    CHECK(sessions_of(session) == std::vector<Span>{{4, 10}, {12, 13}, {14, 16}});
+    CHECK(frames_of(session.cubes()) == Counts{4, 3, 2, 3});
+    CHECK(session.counters().lost.load() == 0);
+    constexpr CubeEndReason kChanged = CubeEndReason::keyword_changed;
+    CHECK(reasons(session.cubes()) ==
+          Reasons{kChanged, kChanged, kChanged, CubeEndReason::saving_paused});
+}

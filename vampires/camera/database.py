@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
-from vampires.aux_header import read_aux_header
-from vampires.header_cards import Cards, FitsInvalid
+from vampires.aux_header import aux_header_path, read_aux_header
 from vampires.keywords import KeywordValue
 
 
@@ -35,18 +33,11 @@ class DatabaseValues:
     def _state(self) -> object:
         """Another one after each change of the file."""
         try:
-            found = os.stat(self._shm_dir / f"{self._stream}.aux.fits")
+            found = os.stat(aux_header_path(self._shm_dir, self._stream))
         except OSError as error:
             return error.errno
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _read(self) -> dict[str, KeywordValue]:
-        aux = read_aux_header(self._shm_dir, self._stream)
-        cards = Cards("".join(card.text for card in aux.cards).encode("ascii", "replace"))
-        values: dict[str, KeywordValue] = {}
-        for name in cards:
-            with suppress(FitsInvalid):
-                value = cards[name]
-                if value is not None:
-                    values[name] = value
-        return values
+        values = read_aux_header(self._shm_dir, self._stream).values
+        return {name: value for name, value in values.items() if value is not None}

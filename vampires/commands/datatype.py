@@ -19,7 +19,9 @@ PROG = "vampires_datatype"
 
 DESCRIPTION = """\
 Sets the keyword DATA-TYP of the cameras' streams, which the files that begin from now on have
-in their headers; without TYPE shows it. The rest of the keywords stays as the camera writes it.
+in their headers; without TYPE shows it. A cube under way ends before the next frame (unless
+[logging] new_cube_keywords is without DATA-TYP). The rest of the keywords stays as the camera
+writes it.
 
 exit status: 0 set or shown; 1 not for a camera, standard error says why; 2 wrong usage or
 configuration."""

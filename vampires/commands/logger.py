@@ -29,6 +29,7 @@ from vampires.disk_room import disk_room
 from vampires.free_memory import available_bytes
 from vampires.log_volumes import room_fault
 from vampires.logger import Logger, LoggerConfig, LoggerResult
+from vampires.new_cube_keywords import DEFAULT_KEYWORDS, parse_keywords
 from vampires.partial_cubes import CubeInUse, PartialCube, left_behind, recovery_hint
 from vampires.room_watch import RoomWatch
 from vampires.stream_facts import stream_facts
@@ -87,6 +88,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="a cube ends when no frame came for S seconds; 0: never",
     )
+    add(
+        "--new-cube-on",
+        type=_keywords,
+        default=",".join(DEFAULT_KEYWORDS),
+        metavar="KEYWORD[,KEYWORD]",
+        help="a cube ends before the first frame with another value of one of these; 'none': "
+        "it does not",
+    )
     add("--rolling", action="store_true", help="a 3D stream whose cnt1 is its newest slice")
     add("--rt-priority", type=number_in(int, 0), default=0, metavar="P", help="SCHED_FIFO 1-99")
     add("--cpus", type=_cpu_list, default=(), metavar="LIST", help="CPUs to run on, as 2,4-6")
@@ -104,6 +113,13 @@ def _parser() -> argparse.ArgumentParser:
 def _cpu_list(text: str) -> tuple[int, ...]:
     try:
         return parse_cpus(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _keywords(text: str) -> tuple[str, ...]:
+    try:
+        return parse_keywords(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -217,6 +233,7 @@ def _config(args: argparse.Namespace) -> LoggerConfig:
         rt_priority=args.rt_priority,
         cpus=args.cpus,
         rolling=args.rolling,
+        new_cube_keywords=args.new_cube_on,
     )
 
 

@@ -334,8 +334,10 @@ class _Preparation:
             cpu_set=logging.cpu_set,
             cpus=logging.cpus,
         )
-        with_memory = replace(options, ring_memory_bytes=memory)
-        return {s.name: with_memory if s in starting else options for s in self._subjects}
+        at_start = replace(
+            options, ring_memory_bytes=memory, new_cube_keywords=logging.new_cube_keywords
+        )
+        return {s.name: at_start if s in starting else options for s in self._subjects}
 
     def _place_shown(self, free: int, lasts_s: float | None) -> str:
         folders = "/YYYYMMDD/CAMERA" if self._place.daily else ""

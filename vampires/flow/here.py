@@ -250,6 +250,7 @@ def prepare_logger(config: Config, camera: CameraConfig, say: Say) -> None:
             ring_memory_bytes=None
             if present.running
             else memory_for_one_of(2, logging.ring_memory_bytes),
+            new_cube_keywords=None if present.running else logging.new_cube_keywords,
         )
         loggers.prepare(camera.name, options)
         say(f"{camera.name}: logger ready, {frames} frames a cube")
