@@ -6,17 +6,16 @@ Functions of a test take them by name: ``def test_x(shm_dir, start_command)``.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from stream_folder import stream_folder
 
 # No deadline: no test asserts a time. No database: a run leaves nothing behind.
 settings.register_profile("vampires", deadline=None, database=None)
@@ -28,7 +27,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 for _number in (signal.SIGHUP, signal.SIGTERM):
     signal.signal(_number, signal.SIG_DFL)
 
-_SHARED_MEMORY = Path("/dev/shm")
 # Helpers of the standard library that serve the whole run, not one test.
 _HELPERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
 
@@ -48,21 +46,9 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def shm_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty stream folder, which ``$MILK_SHM_DIR`` names; gone after the test.
-
-    In shared memory where the machine has it. Fails the test that leaves a hidden (temporary)
-    file in it: whoever makes one has to rename or remove it.
-    """
-    parent = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else tmp_path
-    folder = Path(tempfile.mkdtemp(prefix="vampires-test-", dir=parent))
-    monkeypatch.setenv("MILK_SHM_DIR", str(folder))
-    try:
+    """An empty stream folder, which ``$MILK_SHM_DIR`` names; gone after the test."""
+    with stream_folder(monkeypatch, tmp_path) as folder:
         yield folder
-        hidden = sorted(entry.name for entry in folder.iterdir() if entry.name[0] == ".")
-    finally:
-        shutil.rmtree(folder)
-    if hidden:
-        pytest.fail(f"hidden files were left in the stream folder: {hidden}")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -202,6 +203,23 @@ def test_a_stream_recreated_with_another_shape_begins_a_cube(start_logger):
     (new,) = check_cubes([second], again.pool)
     assert lengths([old, new]) == [5, 7]
     assert old.reason == "stream re-created with another shape"
+
+
+def test_a_frame_that_a_recreated_stream_has_already_keeps_its_time(start_logger):
+    camera = Camera(keywords={"_MAQTIME": 0})
+    logger = start_logger("cam1").attached()
+    first_ns = time.time_ns()
+    camera.send(acquired_ns=first_ns)
+    logger.wait_frames(1)
+    with logger.held_up():
+        again = Camera(keywords={"_MAQTIME": 0})
+        again.send(acquired_ns=first_ns + 1_000_000)
+    logger.wait_frames(2)
+    again.send(acquired_ns=first_ns + 2_000_000)
+    logger.wait_frames(3)
+    cubes = logger.stop().cubes(camera.pool)
+    times_ns = [int(time_ns) for cube in cubes for time_ns in cube.rows["TACQ"]]
+    assert times_ns == [first_ns + n * 1_000_000 for n in range(3)]
 
 
 def test_more_keywords_after_a_recreation_find_room(start_logger):

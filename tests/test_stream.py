@@ -613,6 +613,17 @@ def test_keywords_travel_with_their_frame(shm_dir: Path) -> None:
         assert stream.keywords["N"] == 4
 
 
+@pytest.mark.parametrize("ring", [0, 8])
+def test_a_frame_that_was_there_before_its_reader_keeps_its_time(
+    shm_dir: Path, ring: int
+) -> None:
+    time_ns = 1_700_000_000_000_000_321
+    with Stream.create("early", (3, 5), ring=ring, keywords={"_MAQTIME": 0}) as camera:
+        camera.write(frame_of(camera, 1), time_ns, {"_MAQTIME": time_ns // 1000})
+        reader = _core.StreamReader(camera._file, from_oldest=True)
+        assert reader.read(1.0)[1].acquired_ns == time_ns
+
+
 def test_a_full_list_refuses_and_changes_nothing(shm_dir: Path) -> None:
     with (
         Stream.create("full", (3, 5), ring=0, keywords={"A": 1}, keyword_room=2) as camera,

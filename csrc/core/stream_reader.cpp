@@ -59,6 +59,7 @@ StreamReader::StreamReader(std::shared_ptr<StreamFile> file, const ReaderOptions
     if (options.from_oldest && published()) {
         const bool ring = ring_ > 1 && slots_ != Slots::update_ring;
         last_ = newest - (ring ? std::min<std::uint64_t>(newest, ring_ - 1) : 1);
+        clock_.forget();  // the times that stand there are those of a frame to come
     }
     next_ = last_ + 1;
 }
