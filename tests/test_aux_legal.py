@@ -67,7 +67,7 @@ def dates(of_years: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 reserved = [
     st.tuples(st.just("EQUINOX"), numbers),
-    st.tuples(st.just("DATAMIN"), floats),
+    st.tuples(st.just("MJD-OBS"), floats),
     st.tuples(st.just("DATAMAX"), numbers),
     st.tuples(st.just("RADESYS"), st.sampled_from(["'FK5'", "'ICRS    '"])),
     st.tuples(st.sampled_from(["OBJECT", "TELESCOP", "AUTHOR"]), strings),

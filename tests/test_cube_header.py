@@ -316,7 +316,7 @@ def test_no_stream_can_touch_the_layout(name):
     [
         ("EQUINOX", float("nan")), ("CRVAL1", "east"), ("CDELT1", 0.0), ("CRPIX4", 1.0),
         ("CD1_9", 1.0), ("DATE-X", "yesterday"), ("DATE-X", "2026-13-01"), ("RADESYS", "none"),
-        ("EXTVER", 1.5), ("DATAMAX", True),
+        ("EXTVER", 1.5), ("MJD-OBS", True),
     ],
 )  # fmt: skip
 def test_a_value_the_standard_forbids_is_kept_in_history(name, value):

@@ -296,7 +296,7 @@ def spoil_date(path: Path) -> None:
     [
         (spoil_pixel, {"fitsverify", "astropy"}),
         (spoil_coordinates, {"coordinates"}),
-        (spoil_date, {"fitsverify", "coordinates"}),
+        (spoil_date, {"fitsverify"}),
     ],
 )
 def test_a_spoilt_file_is_found(

@@ -190,7 +190,7 @@ def _parts(facts: CubeFacts, aux: AuxHeader) -> _Parts:
     aux_cards = [card for card in aux.cards if card.is_commentary or card.name not in taken]
     known = taken | {card.name for card in aux_cards}
     unit = _unit_card(facts, known)
-    places = [*_reference_cards(known), *_frame_axis_cards(known)]
+    places = _reference_cards(known)
     needed = needed_cards(known) if SCIENCE_KEYWORD in stream else []
     keywords = [
         *_long_string_card(aux_cards),
@@ -253,11 +253,6 @@ def _time_cards(facts: CubeFacts) -> dict[str, str]:
         "DATE-OBS": value_card(
             "DATE-OBS", times.utc_date(first_ns), f"UTC of first frame, {clock}"
         ),
-        "MJD-OBS": literal_card(
-            "MJD-OBS",
-            times.mjd_text(first_ns - first_ns % times.DAY_NS, 8).rjust(20),
-            "of DATE-OBS",
-        ),
         "TIMESYS": value_card("TIMESYS", "UTC", "time scale of this header"),
     }
     for suffix, fits_suffix, time_ns, instant in instants:
@@ -319,16 +314,6 @@ def _reference_cards(known: Container[str]) -> list[str]:
         value_card(f"CRVAL{axis}", 0.0, "[deg] not known: the standard's default")
         for axis in axes
         if f"CRPIX{axis}" in known and f"CRVAL{axis}" not in known
-    ]
-
-
-def _frame_axis_cards(known: Container[str]) -> list[str]:
-    """The third axis in the matrices of coordinates, which counts frames: without it the matrix
-    of three axes is singular, and readers mend it with a warning."""
-    return [
-        value_card(f"CD3_3{suffix}", 1.0, "frames, one by one")
-        for suffix in WCS_SUFFIXES
-        if f"CD1_1{suffix}" in known and f"CD3_3{suffix}" not in known
     ]
 
 

@@ -31,7 +31,7 @@ KEYWORD = "RECOVERD"
 
 # Of a fresh header, the keywords that tell of the frames; the rest stands in the old one.
 _OF_FRAMES = (
-    *("DATE-OBS", "MJD-OBS", "UT", "UT-STR", "UT-END", "HST", "HST-STR", "HST-END"),
+    *("DATE-OBS", "UT", "UT-STR", "UT-END", "HST", "HST-STR", "HST-END"),
     *("MJD", "MJD-STR", "MJD-END", "DATE-AVG", "DATE-BEG", "DATE-END"),
     *("MJD-AVG", "MJD-BEG", "MJD-END"),
     *("NLOST", "NLOSTEND", "NTORN", "CNT0-BEG", "CNT0-END"),
