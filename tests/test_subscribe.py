@@ -278,6 +278,7 @@ def test_a_timeout_says_that_what_comes_cannot_be_read():
     def publish() -> None:
         while not stop.wait(0.01):
             publisher.send(b"vcam1 nonsense")
+        publisher.close(linger=0)  # by the thread that uses it, before the context ends
 
     publishing = threading.Thread(target=publish)
     publishing.start()
@@ -290,7 +291,7 @@ def test_a_timeout_says_that_what_comes_cannot_be_read():
     finally:
         stop.set()
         publishing.join()
-        context.destroy(linger=0)
+        context.term()
 
 
 def test_a_sender_that_comes_later_is_found(camera):
