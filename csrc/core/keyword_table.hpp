@@ -1,8 +1,8 @@
 // The keywords of a stream in shared memory: changed in place, copied whole.
 //
-// Anybody may look at any moment, so a change never empties the table, leaves alone what stays
-// as it is, and takes no name away that is there before and after. Two words in holes of the
-// metadata, where the library keeps nothing, say more to readers of ours:
+// Any process may read at any moment, so a change never empties the table, leaves unchanged
+// entries alone, and never removes a name that is there before and after. Two words in padding
+// of the metadata, which the library does not use, tell readers of this package more:
 //
 //   keyword_changes     odd while the table is being changed, another number after each change
 //   keywords_set_after  the newest frame at the last change (cnt0, its low 32 bits): the values
@@ -30,7 +30,7 @@ struct KeywordCopy {
     std::uint32_t changes = 0;  // the two words, as they were at the copy
     std::uint32_t set_after = 0;
 
-    bool marked() const noexcept { return changes != 0; }  // by a writer of ours
+    bool marked() const noexcept { return changes != 0; }  // by this package's writer
     // The writer says that a value is of a frame after this one, which is the newest or one of
     // the last 65,536.
     bool is_ahead_of(std::uint64_t cnt0) const noexcept;
@@ -45,10 +45,10 @@ class KeywordTable {
     std::uint16_t size() const noexcept { return size_; }
     std::uint64_t newest_cnt0() const noexcept;
 
-    // -- by the writer
-    // ------------------------------------------------------------------------- Sets one
-    // keyword, keeping its place, and counts its updates; a new one is the last. False when
-    // there is no room.
+    // For the writer.
+
+    // Sets one keyword, keeping its place, and counts its updates; a new one is the last.
+    // False when there is no room.
     bool set(const KeywordEntry& entry) noexcept;
     // Makes these all there are, in this order, up to the first empty name; they are of the
     // frames after `after`. A change of order needs one free entry to keep all names in sight.
@@ -57,12 +57,12 @@ class KeywordTable {
     // A change that its writer did not live to end is over.
     void end_change() noexcept;
 
-    // -- by anybody
-    // ---------------------------------------------------------------------------- Copies all
-    // to `to`, of size() entries; those behind the last are made empty. Bounded, and never
-    // sleeps: what cannot be settled in 64 attempts, some 50 us, is copied as it stands and
-    // said to be unsettled. Where only technical keywords keep changing, the rest is settled. A
-    // mark of a change that equals `left_over` is nobody's.
+    // For any process.
+
+    // Copies all to `to`, of size() entries; those behind the last become empty. Bounded, and
+    // never sleeps: a table that does not settle in 64 attempts, some 50 us, is copied as it
+    // stands and reported as unsettled. Where only technical keywords keep changing, the rest
+    // is settled. A mark equal to `left_over` was left by a writer that died.
     KeywordCopy copy(std::span<KeywordEntry> to, std::uint32_t left_over = 0) const noexcept;
     // Name, type and value of one entry, without its comment.
     KeywordEntry head(std::uint16_t index) const noexcept;

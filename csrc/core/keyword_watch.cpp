@@ -57,7 +57,7 @@ bool KeywordWatch::look(std::uint64_t cnt0, bool newest, bool any) noexcept {
     return known;
 }
 
-// Other programs, which mark nothing, may set keywords beside a writer of ours.
+// Other programs may also set keywords of the stream, without marking the change.
 bool KeywordWatch::changed_unmarked(const KeywordCopy& next) const noexcept {
     if (used_ == 0 || !next.settled || next.changes != changes_) return false;
     if (next.used != used_) return true;

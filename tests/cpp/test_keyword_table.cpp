@@ -161,8 +161,7 @@ TEST_CASE("keyword table: what is set while a frame is the newest is of the fram
     CHECK_FALSE(table.copy(copy).is_ahead_of(stand.metadata.cnt0));  // it moves all the time
 }
 
-TEST_CASE(
-    "keyword table: a change that nobody ends is told, and taken as over once frames pass") {
+TEST_CASE("keyword table: an unfinished change is reported, and ignored once frames pass") {
     Stand stand;
     KeywordTable table = stand.table();
     stand.metadata.cnt0 = 1;

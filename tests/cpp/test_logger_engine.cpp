@@ -227,7 +227,7 @@ TEST_CASE("a cube ends before the first frame with another value of a keyword of
     for (const FinishedCube& cube : session.cubes()) {
         CHECK(value_of(cube.start, "EXPTIME") == exposures[frame]);
         frame += cube.end.frames;
-        // What moves all the time is told, and what ended the cube is not in it.
+        // Keywords that move all the time are reported; the one that ended the cube is not.
         CHECK(cube.end.keyword_changes == cube.end.frames - 1);
     }
     CHECK(std::string(session.cubes()[2].end.keyword.data()) == "EXPTIME");
